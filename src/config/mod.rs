@@ -1,0 +1,1 @@
+//! The configuration file: reading it, checking it, and saying what is wrong with it.
