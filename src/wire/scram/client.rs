@@ -15,7 +15,9 @@ pub enum ScramClientError {
     #[error("the recovered client key does not belong to the verifier")]
     KeyMismatch,
     /// The server wants something else than SCRAM.
-    #[error("the server offers no SCRAM-SHA-256 (it offers: {0}); auth = \"scram\" needs scram-sha-256 in pg_hba.conf for the proxy's address")]
+    #[error(
+        "the server offers no SCRAM-SHA-256 (it offers: {0}); auth = \"scram\" needs scram-sha-256 in pg_hba.conf for the proxy's address"
+    )]
     NoMechanism(String),
     /// The body around the SCRAM message is wrong.
     #[error("the server's authentication message is malformed")]
@@ -27,7 +29,9 @@ pub enum ScramClientError {
     #[error("the server's SCRAM nonce does not start with ours")]
     Nonce,
     /// Salt or iterations are not those of the verifier the client was checked against.
-    #[error("the server's SCRAM verifier is not the one the client was checked against (was the password just changed?)")]
+    #[error(
+        "the server's SCRAM verifier is not the one the client was checked against (was the password just changed?)"
+    )]
     VerifierChanged,
     /// The server named an error instead of its signature.
     #[error("the server ended SCRAM with: {0}")]
@@ -46,9 +50,14 @@ pub enum ScramClientError {
 enum State {
     Start,
     /// Our first message is out.
-    First { gs2: &'static [u8], bound: bool },
+    First {
+        gs2: &'static [u8],
+        bound: bool,
+    },
     /// Our proof is out; this is what both sides sign.
-    Final { signed: Vec<u8> },
+    Final {
+        signed: Vec<u8>,
+    },
     Over,
 }
 
@@ -75,8 +84,19 @@ impl ScramClient {
         Ok(Self::with_nonce(key, verifier, channel_binding, nonce))
     }
 
-    pub(super) fn with_nonce(key: ClientKey, verifier: Verifier, binding: Option<Vec<u8>>, nonce: String) -> Self {
-        Self { key, verifier, binding, nonce, state: State::Start }
+    pub(super) fn with_nonce(
+        key: ClientKey,
+        verifier: Verifier,
+        binding: Option<Vec<u8>>,
+        nonce: String,
+    ) -> Self {
+        Self {
+            key,
+            verifier,
+            binding,
+            nonce,
+            state: State::Start,
+        }
     }
 
     /// Answers an AuthenticationSASL body with the body of a SASLInitialResponse.
@@ -87,15 +107,20 @@ impl ScramClient {
         let offered = parse_mechanisms(body)?;
         let has = |name: &str| offered.contains(&name.as_bytes());
         // `y` tells the server that its -PLUS did not arrive, so that it can refuse a downgrade.
-        let (mechanism, gs2, bound): (_, &'static [u8], _) = match (&self.binding, has(SCRAM_SHA_256_PLUS)) {
-            (Some(_), true) => (SCRAM_SHA_256_PLUS, GS2_BOUND, true),
-            (Some(_), false) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"y,,", false),
-            (None, _) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"n,,", false),
-            _ => return Err(ScramClientError::NoMechanism(listed(&offered))),
-        };
+        let (mechanism, gs2, bound): (_, &'static [u8], _) =
+            match (&self.binding, has(SCRAM_SHA_256_PLUS)) {
+                (Some(_), true) => (SCRAM_SHA_256_PLUS, GS2_BOUND, true),
+                (Some(_), false) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"y,,", false),
+                (None, _) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"n,,", false),
+                _ => return Err(ScramClientError::NoMechanism(listed(&offered))),
+            };
         let first = [gs2, &self.first_bare()].concat();
         self.state = State::First { gs2, bound };
-        Ok(InitialResponse { mechanism: mechanism.as_bytes(), data: Some(&first) }.encode())
+        Ok(InitialResponse {
+            mechanism: mechanism.as_bytes(),
+            data: Some(&first),
+        }
+        .encode())
     }
 
     /// Answers an AuthenticationSASLContinue body with the body of a SASLResponse.
@@ -105,13 +130,22 @@ impl ScramClient {
         };
         let server_first = sasl_payload(body, false)?;
         let nonce = self.check_server_first(server_first)?;
-        let hash = self.binding.as_deref().filter(|_| bound).unwrap_or_default();
+        let hash = self
+            .binding
+            .as_deref()
+            .filter(|_| bound)
+            .unwrap_or_default();
         let header = BASE64.encode([gs2, hash].concat());
         let without_proof = [b"c=", header.as_bytes(), b",r=", nonce].concat();
         let signed = auth_message(&self.first_bare(), server_first, &without_proof);
         let proof = xor(&self.key.0, &mac(&self.verifier.stored_key, &[&signed]));
         self.state = State::Final { signed };
-        Ok([without_proof.as_slice(), b",p=", BASE64.encode(proof).as_bytes()].concat())
+        Ok([
+            without_proof.as_slice(),
+            b",p=",
+            BASE64.encode(proof).as_bytes(),
+        ]
+        .concat())
     }
 
     /// Checks an AuthenticationSASLFinal body; only after this the server is who it should be.
@@ -126,7 +160,9 @@ impl ScramClient {
             return Err(ScramClientError::Server(shown_text(text)));
         }
         let signature = attrs.read(b'v').map_err(ScramClientError::Malformed)?;
-        let signature = BASE64.decode(signature).map_err(|_| ScramClientError::ServerSignature)?;
+        let signature = BASE64
+            .decode(signature)
+            .map_err(|_| ScramClientError::ServerSignature)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.verifier.server_key);
         hmac::verify(&key, &signed, &signature).map_err(|_| ScramClientError::ServerSignature)
     }

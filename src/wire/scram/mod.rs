@@ -13,8 +13,8 @@ mod verifier;
 
 pub use client::{ScramClient, ScramClientError};
 pub use sasl::{
-    CbindFlag, InitialResponse, SaslError, authentication_sasl, cbind_flag, parse_mechanisms, sasl_continue,
-    sasl_final, sasl_payload, without_plus,
+    CbindFlag, InitialResponse, SaslError, authentication_sasl, cbind_flag, parse_mechanisms,
+    sasl_continue, sasl_final, sasl_payload, without_plus,
 };
 pub use server::{ScramError, ScramServer, Step};
 pub use verifier::{ClientKey, Verifier, VerifierError};
