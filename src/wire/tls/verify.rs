@@ -235,7 +235,9 @@ fn is_name_error(error: &Error) -> bool {
 }
 
 #[derive(thiserror::Error)]
-#[error("X.509 version 1 certificate that no root signed directly; issue it again with extensions")]
+#[error(
+    "X.509 version 1 certificate that no root has signed directly, or that is out of date; issue it again with extensions"
+)]
 struct Version1;
 
 /// rustls shows the reasons it does not know itself by `Debug`, and an operator is to read this one.

@@ -12,8 +12,8 @@ async fn version_1_certificates_are_taken_when_a_root_has_signed_them() {
         params: ours.params.clone(),
         ..impostor
     };
-    let leaf = pki.version_1(&ours, "server", "db.example");
-    let forged = pki.version_1(&impostor, "forged", "db.example");
+    let leaf = pki.version_1(&ours, "server", &named(&[], "db.example"));
+    let forged = pki.version_1(&impostor, "forged", &named(&[], "db.example"));
 
     assert!(passes(connect(&leaf, &options(Require, None), "x").await.unwrap()).await);
     assert!(
@@ -44,10 +44,33 @@ async fn version_1_certificates_are_taken_when_a_root_has_signed_them() {
 }
 
 #[tokio::test]
+async fn version_1_certificates_are_refused_when_outdated_or_of_another_issuer() {
+    let pki = Pki::new();
+    let ours = pki.ca("ours");
+    let mut params = named(&[], "db.example");
+    // The same key under another name did not issue what names us.
+    let renamed = pki.ca("renamed");
+    let renamed = Ca {
+        key: KeyPair::from_pem(&ours.key.serialize_pem()).unwrap(),
+        ..renamed
+    };
+    let other_issuer = pki.version_1(&renamed, "other-issuer", &params);
+    params.not_after = date_time_ymd(2020, 1, 1);
+    let old = pki.version_1(&ours, "old", &params);
+    params.not_before = date_time_ymd(3000, 1, 1);
+    params.not_after = date_time_ymd(3001, 1, 1);
+    let early = pki.version_1(&ours, "early", &params);
+    for leaf in [other_issuer, old, early] {
+        let options = options(VerifyCa, Some(&ours.file));
+        assert!(connect(&leaf, &options, "db.example").await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn version_1_certificates_work_in_tls_1_2_too() {
     let pki = Pki::new();
     let ours = pki.ca("ours");
-    let leaf = pki.version_1(&ours, "server", "db.example");
+    let leaf = pki.version_1(&ours, "server", &named(&[], "db.example"));
     let pair = files::certified_key(&leaf.cert, &leaf.key, &provider()).unwrap();
     let config = |key: Arc<dyn rustls::sign::SigningKey>| {
         let pair = rustls::sign::CertifiedKey::new(pair.cert.clone(), key);
@@ -85,7 +108,7 @@ async fn a_server_without_the_key_of_its_certificate_is_refused_in_every_mode() 
     let stranger = key(&pki.leaf(&ours, "stranger", named(&["db.example"], "db")));
     for leaf in [
         pki.leaf(&ours, "v3", named(&["db.example"], "db")),
-        pki.version_1(&ours, "v1", "db.example"),
+        pki.version_1(&ours, "v1", &named(&[], "db.example")),
     ] {
         let pair = rustls::sign::CertifiedKey::new(key(&leaf).cert, Arc::clone(&stranger.key));
         let config = ServerConfig::builder_with_provider(provider())

@@ -96,9 +96,9 @@ impl Pki {
     }
 
     /// What `openssl x509 -req` makes: the same certificate as version 1, without extensions.
-    fn version_1(&self, ca: &Ca, file: &str, name: &str) -> Leaf {
+    fn version_1(&self, ca: &Ca, file: &str, params: &CertificateParams) -> Leaf {
         let key = KeyPair::generate().unwrap();
-        let made = named(&[], name).signed_by(&key, &ca.issuer()).unwrap();
+        let made = params.signed_by(&key, &ca.issuer()).unwrap();
         let mut cert = Certificate::from_der(made.der()).unwrap();
         cert.tbs_certificate.version = Version::V1;
         cert.tbs_certificate.extensions = None;
