@@ -1,0 +1,8 @@
+//! Everything a client can do, once on the server and once through the proxy: the bytes that come back must be the same.
+//!
+//! One file per subject; `PGCANON_TEST_TARGET=direct` compares the server with itself.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod simple;
