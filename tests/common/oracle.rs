@@ -57,17 +57,7 @@ pub(crate) fn same(script: impl Fn(&mut Conversation)) {
 
 /// [`same`] on one cluster, for scripts that need their own settings.
 pub(crate) fn same_on(cluster: Arc<Cluster>, script: impl Fn(&mut Conversation)) {
-    let way = Way::to(cluster);
-    let expected = record(&way, &way.cluster.unix(), &script);
-    for addr in [way.unix(), way.tcp()] {
-        let got = record(&way, &addr, &script);
-        if let Some(difference) = difference(&expected, &got) {
-            panic!(
-                "{:?}: the server and {addr:?} differ\n{difference}",
-                way.cluster.pg
-            );
-        }
-    }
+    Way::to(cluster).same(script);
 }
 
 fn record(way: &Way, addr: &Addr, script: impl Fn(&mut Conversation)) -> Vec<Event> {
@@ -80,21 +70,14 @@ fn record(way: &Way, addr: &Addr, script: impl Fn(&mut Conversation)) -> Vec<Eve
         masks: Vec::new(),
     };
     script(&mut conversation);
-    let Conversation {
-        mut trace, masks, ..
-    } = conversation;
+    let Conversation { mut trace, masks, .. } = conversation;
     for event in &mut trace {
         if let Event::Frame(frame) = event {
             mask(frame);
             masks.iter().for_each(|mask| mask(frame));
         }
     }
-    assert!(
-        trace
-            .iter()
-            .any(|event| !matches!(event, Event::Did(_) | Event::Quiet)),
-        "the script heard nothing"
-    );
+    assert!(trace.iter().any(|event| !matches!(event, Event::Did(_) | Event::Quiet)), "the script heard nothing");
     trace
 }
 
@@ -107,17 +90,15 @@ fn mask(frame: &mut Frame) {
         b'R' => match u32::from_be_bytes(body[..4].try_into().expect("a request code")) {
             5 => body[4..].fill(0), // the salt of MD5
             11 => {
-                // the server's part of the nonce, between the client's and the next comma
-                let comma = body
-                    .iter()
-                    .position(|byte| *byte == b',')
-                    .expect("a nonce ends in a comma");
-                body[4 + 2 + scram::NONCE.len()..comma].fill(b'.');
+                // the server's part of the nonce: 18 random bytes in base64, up to the first comma
+                let comma = body.iter().position(|byte| *byte == b',').expect("a nonce ends in a comma");
+                body[comma - 24..comma].fill(b'.');
             }
             12 => body[6..].fill(b'.'), // the server's signature follows from the nonce
             _ => {}
         },
         b'T' => mask_table_oids(body),
+        b'E' | b'N' => *body = mask_temp_schemas(body),
         _ => {}
     }
 }
@@ -126,17 +107,25 @@ fn mask(frame: &mut Frame) {
 fn mask_table_oids(body: &mut [u8]) {
     let mut at = 2;
     while at < body.len() {
-        at += body[at..]
-            .iter()
-            .position(|byte| *byte == 0)
-            .expect("a name ends")
-            + 1;
+        at += body[at..].iter().position(|byte| *byte == 0).expect("a name ends") + 1;
         let oid = u32::from_be_bytes(body[at..at + 4].try_into().expect("four bytes"));
         if oid >= 16384 {
             body[at..at + 4].copy_from_slice(&16384u32.to_be_bytes());
         }
         at += 18;
     }
+}
+
+/// The schema of temporary tables is named for the backend's slot.
+fn mask_temp_schemas(body: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"pg_temp_";
+    let mut out: Vec<u8> = Vec::with_capacity(body.len());
+    for byte in body {
+        if !byte.is_ascii_digit() || !out.ends_with(NAME) {
+            out.push(*byte);
+        }
+    }
+    out
 }
 
 /// The first place where two traces part, with what led to it.
@@ -170,25 +159,45 @@ impl Way {
     }
 
     pub(crate) fn tcp(&self) -> Addr {
-        self.proxy
-            .as_ref()
-            .map_or_else(|| self.cluster.tcp(), Proxy::tcp)
+        self.proxy.as_ref().map_or_else(|| self.cluster.tcp(), Proxy::tcp)
     }
 
     pub(crate) fn unix(&self) -> Addr {
-        self.proxy
-            .as_ref()
-            .map_or_else(|| self.cluster.unix(), Proxy::unix)
+        self.proxy.as_ref().map_or_else(|| self.cluster.unix(), Proxy::unix)
+    }
+
+    /// Runs a script directly and this way on both kinds of socket, and compares the traces.
+    pub(crate) fn same(&self, script: impl Fn(&mut Conversation)) {
+        self.compare(&[self.unix(), self.tcp()], script);
+    }
+
+    /// [`same`](Self::same) over TCP only, for scripts that take long.
+    pub(crate) fn same_over_tcp(&self, script: impl Fn(&mut Conversation)) {
+        self.compare(&[self.tcp()], script);
+    }
+
+    /// [`same`](Self::same) for answers that tell where the client came from: the proxy comes over the Unix socket, so without
+    /// one only that socket is compared.
+    pub(crate) fn same_where_the_address_shows(&self, script: impl Fn(&mut Conversation)) {
+        let both = [self.unix(), self.tcp()];
+        self.compare(if direct() { &both[..1] } else { &both }, script);
+    }
+
+    fn compare(&self, addresses: &[Addr], script: impl Fn(&mut Conversation)) {
+        let expected = record(self, &self.cluster.unix(), &script);
+        for addr in addresses {
+            let got = record(self, addr, &script);
+            if let Some(difference) = difference(&expected, &got) {
+                panic!("{:?}: the server and {addr:?} differ\n{difference}", self.cluster.pg);
+            }
+        }
     }
 
     /// Asserts that the proxy never held more than `limit` bytes.
     pub(crate) fn assert_memory_below(&self, limit: u64) {
         if let Some(proxy) = &self.proxy {
             let peak = super::proc::peak_memory(proxy.pid());
-            assert!(
-                peak < limit,
-                "the proxy took {peak} bytes at its peak, {limit} are allowed"
-            );
+            assert!(peak < limit, "the proxy took {peak} bytes at its peak, {limit} are allowed");
         }
     }
 }
@@ -226,11 +235,7 @@ impl Conversation {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let head = &bytes[..bytes.len().min(80)];
-        self.did(format!(
-            "send {} bytes: {}",
-            bytes.len(),
-            head.escape_ascii()
-        ));
+        self.did(format!("send {} bytes: {}", bytes.len(), head.escape_ascii()));
         self.client.send(bytes);
     }
 
@@ -243,6 +248,16 @@ impl Conversation {
     pub(crate) fn query(&mut self, sql: impl AsRef<[u8]>) -> Vec<Frame> {
         self.send(&msg::query(sql));
         self.ready()
+    }
+
+    /// Repeats a query, unrecorded, until its answer holds a message of this type; that answer is recorded.
+    pub(crate) fn query_until(&mut self, sql: &str, tag: u8) {
+        self.did(format!("{sql}, until {:?} comes", char::from(tag)));
+        let frames = super::eventually(sql, || {
+            let frames = self.client.query(sql);
+            frames.iter().any(|frame| frame.tag == tag).then_some(frames)
+        });
+        self.trace.extend(frames.into_iter().map(Event::Frame));
     }
 
     /// Reads up to ReadyForQuery.
@@ -266,10 +281,7 @@ impl Conversation {
     pub(crate) fn quiet(&mut self) {
         match self.client.frame_within(QUIET) {
             Got::Nothing => self.trace.push(Event::Quiet),
-            other => panic!(
-                "silence expected, got {other:?} after {:?}",
-                self.trace.last()
-            ),
+            other => panic!("silence expected, got {other:?} after {:?}", self.trace.last()),
         }
     }
 
@@ -305,8 +317,7 @@ impl Conversation {
     pub(crate) fn big_frame(&mut self) -> (u8, usize) {
         let mut hash = digest::Context::new(&digest::SHA256);
         let (tag, len) = self.client.stream_frame(|piece| hash.update(piece));
-        self.trace
-            .push(Event::Big(tag, len, hash.finish().as_ref().to_vec()));
+        self.trace.push(Event::Big(tag, len, hash.finish().as_ref().to_vec()));
         (tag, len)
     }
 
@@ -317,8 +328,7 @@ impl Conversation {
         loop {
             let frame = self.client.frame();
             if frame.tag != of {
-                self.trace
-                    .push(Event::Big(of, total, hash.finish().as_ref().to_vec()));
+                self.trace.push(Event::Big(of, total, hash.finish().as_ref().to_vec()));
                 self.trace.push(Event::Frame(frame));
                 return total;
             }
@@ -385,11 +395,7 @@ impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Event::Did(what) => write!(f, "-> {what}"),
-            Event::Byte(byte) => write!(
-                f,
-                "<- byte {:?}",
-                byte.map(|byte| byte.escape_ascii().to_string())
-            ),
+            Event::Byte(byte) => write!(f, "<- byte {:?}", byte.map(|byte| byte.escape_ascii().to_string())),
             Event::Frame(frame) => write!(f, "<- {frame:?}"),
             Event::Big(tag, len, _) => {
                 write!(f, "<- {}[{len}], held as its hash", tag.escape_ascii())
@@ -404,9 +410,7 @@ impl std::fmt::Debug for Event {
 /// The SQLSTATEs of all errors among the frames, in order.
 pub(crate) fn states(frames: &[Frame]) -> Vec<String> {
     let errors = frames.iter().filter(|frame| frame.tag == b'E');
-    errors
-        .map(|frame| frame.field(b'C').expect("an error has a SQLSTATE"))
-        .collect()
+    errors.map(|frame| frame.field(b'C').expect("an error has a SQLSTATE")).collect()
 }
 
 /// The message types among the frames, in order, as text: `"12TDCZ"`.

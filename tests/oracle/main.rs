@@ -5,4 +5,19 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod auth;
+mod big;
+mod broken;
+mod cancel;
+mod copy;
+mod encoding;
+mod extended;
+mod function;
+mod notices;
+mod pipeline;
+mod portals;
+mod replication;
 mod simple;
+mod startup;
+mod transactions;
+mod unexpected;
