@@ -52,39 +52,19 @@ impl Pg {
     /// The data directory every cluster of this version starts as a copy of.
     fn template(self) -> PathBuf {
         let bin = self.bin().canonicalize().expect("the server is installed");
-        let root = std::env::temp_dir().join(format!(
-            "pgcanon-template-{}",
-            rustix::process::geteuid().as_raw()
-        ));
+        let root = std::env::temp_dir().join(format!("pgcanon-template-{}", rustix::process::geteuid().as_raw()));
         std::fs::create_dir_all(&root).expect("make the template directory");
         let lock = std::fs::File::create(root.join("lock")).expect("make the template lock");
         lock.lock().expect("lock the template"); // other test processes may want the same template
-        let changed = std::fs::metadata(bin.join("initdb"))
-            .and_then(|m| m.modified())
-            .expect("initdb exists");
-        let age = changed
-            .duration_since(std::time::UNIX_EPOCH)
-            .expect("after 1970")
-            .as_secs();
+        let changed = std::fs::metadata(bin.join("initdb")).and_then(|m| m.modified()).expect("initdb exists");
+        let age = changed.duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
         let template = root.join(format!("{self:?}-{age}"));
         if !template.exists() {
             let fresh = temp_dir("initdb");
             let data = fresh.path().join("data");
             hand_to_server(fresh.path());
             let mut initdb = proc::guarded(&bin.join("initdb"), "KILL", Some("postgres"));
-            initdb
-                .args([
-                    "-U",
-                    "postgres",
-                    "-A",
-                    "trust",
-                    "-E",
-                    "UTF8",
-                    "--locale=C",
-                    "--no-sync",
-                    "-D",
-                ])
-                .arg(&data);
+            initdb.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"]).arg(&data);
             proc::run(&mut initdb, Duration::from_secs(120));
             let half = root.join("half"); // renamed when whole: a killed run leaves no broken template
             let _ = std::fs::remove_dir_all(&half);
@@ -105,12 +85,7 @@ impl Cluster {
         let dir = temp_dir("cluster");
         let data = dir.path().join("data");
         copy(&pg.template(), &data);
-        let mut cluster = Cluster {
-            pg,
-            dir,
-            port: 0,
-            child: Mutex::new(None),
-        };
+        let mut cluster = Cluster { pg, dir, port: 0, child: Mutex::new(None) };
         if !hba.is_empty() {
             std::fs::write(data.join("pg_hba.conf"), hba).expect("write pg_hba.conf");
         }
@@ -124,24 +99,19 @@ impl Cluster {
                 cluster.port,
                 cluster.dir.path().display()
             );
-            std::fs::write(data.join("postgresql.auto.conf"), conf)
-                .expect("write the configuration");
+            std::fs::write(data.join("postgresql.auto.conf"), conf).expect("write the configuration");
             if cluster.try_start() {
                 return cluster;
             }
             let log = cluster.log();
-            assert!(
-                log.contains("could not bind"),
-                "the server does not start:\n{log}"
-            );
+            assert!(log.contains("could not bind"), "the server does not start:\n{log}");
         }
         panic!("no free port in five tries");
     }
 
     /// A cluster with plain settings that tests of this process share while any of them holds it.
     pub(crate) fn shared(pg: Pg) -> Arc<Cluster> {
-        static SHARED: Mutex<[Weak<Cluster>; 3]> =
-            Mutex::new([Weak::new(), Weak::new(), Weak::new()]);
+        static SHARED: Mutex<[Weak<Cluster>; 3]> = Mutex::new([Weak::new(), Weak::new(), Weak::new()]);
         let mut shared = lock(&SHARED);
         let slot = &mut shared[pg as usize];
         slot.upgrade().unwrap_or_else(|| {
@@ -154,26 +124,14 @@ impl Cluster {
     /// Starts the server again after [`stop`](Self::stop) or [`kill9`](Self::kill9), on the same port and data.
     pub(crate) fn restart(&self) {
         self.end(Stop::Fast);
-        assert!(
-            self.try_start(),
-            "the server does not start again:\n{}",
-            self.log()
-        );
+        assert!(self.try_start(), "the server does not start again:\n{}", self.log());
     }
 
     fn try_start(&self) -> bool {
-        let log = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .open(self.log_path())
-            .expect("open the server's log");
+        let log =
+            std::fs::File::options().append(true).create(true).open(self.log_path()).expect("open the server's log");
         let mut postgres = proc::guarded(&self.pg.bin().join("postgres"), "QUIT", Some("postgres"));
-        postgres
-            .arg("-D")
-            .arg(self.data_dir())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .env_remove("PGDATA");
+        postgres.arg("-D").arg(self.data_dir()).stdout(Stdio::null()).stderr(log).env_remove("PGDATA");
         let mut child = proc::spawn(postgres).expect("start the server");
         let status_file = self.data_dir().join("postmaster.pid");
         let up = eventually("the server to be ready", || {
@@ -182,12 +140,7 @@ impl Cluster {
             }
             let status = std::fs::read_to_string(&status_file).unwrap_or_default();
             let ours = status.lines().next() == Some(&child.id().to_string());
-            (ours
-                && status
-                    .lines()
-                    .nth(7)
-                    .is_some_and(|line| line.trim() == "ready"))
-            .then_some(true)
+            (ours && status.lines().nth(7).is_some_and(|line| line.trim() == "ready")).then_some(true)
         });
         *lock(&self.child) = up.then_some(child);
         up
@@ -205,9 +158,7 @@ impl Cluster {
         let _ = child.wait();
         // The next start must find no old backend attached to the shared memory.
         let segment = self.shared_memory_users();
-        eventually("the backends to end", || {
-            segment.iter().all(|pid| !alive(*pid)).then_some(())
-        });
+        eventually("the backends to end", || segment.iter().all(|pid| !alive(*pid)).then_some(()));
         let _ = std::fs::remove_file(self.data_dir().join("postmaster.pid"));
     }
 
@@ -238,10 +189,7 @@ impl Cluster {
         let data = self.data_dir();
         let procs = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = procs.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| {
-            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
-        })
-        .collect()
+        pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)).collect()
     }
 
     fn end(&self, how: Stop) -> bool {
@@ -319,11 +267,7 @@ impl Drop for Cluster {
             eprintln!("--- end of the log of {:?} on port {}", self.pg, self.port);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
-        for pid in lock(&self.child)
-            .as_ref()
-            .map(|child| children(child.id()))
-            .unwrap_or_default()
-        {
+        for pid in lock(&self.child).as_ref().map(|child| children(child.id())).unwrap_or_default() {
             proc::kill(pid, Signal::CONT);
         }
         self.end(Stop::Immediate);
@@ -332,9 +276,7 @@ impl Drop for Cluster {
 
 /// A lock that outlives the panic of another test.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn alive(pid: u32) -> bool {
@@ -342,31 +284,17 @@ fn alive(pid: u32) -> bool {
 }
 
 fn children(pid: u32) -> Vec<u32> {
-    let list =
-        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    list.split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect()
+    let list = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Gives a directory tree to the user the server runs as.
 pub(super) fn hand_to_server(path: &Path) {
     if proc::is_root() {
-        proc::run(
-            Command::new("chown")
-                .args(["-R", "postgres:postgres"])
-                .arg(path),
-            PATIENCE,
-        );
+        proc::run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(path), PATIENCE);
     }
 }
 
 fn copy(from: &Path, to: &Path) {
-    proc::run(
-        Command::new("cp")
-            .args(["-a", "--reflink=auto"])
-            .arg(from)
-            .arg(to),
-        PATIENCE,
-    );
+    proc::run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to), PATIENCE);
 }

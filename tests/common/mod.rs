@@ -38,11 +38,7 @@ pub(crate) fn tests_dir() -> PathBuf {
 /// A file or directory that `tests/setup` made.
 pub(crate) fn cache(path: &str) -> PathBuf {
     let path = tests_dir().join(".cache").join(path);
-    assert!(
-        path.exists(),
-        "{} is missing: run tests/setup first",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run tests/setup first", path.display());
     path
 }
 
@@ -61,10 +57,7 @@ pub(crate) fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> 
 /// A port of 127.0.0.1 that was free a moment ago; whoever binds it must retry when another was faster.
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind a loopback port");
-    listener
-        .local_addr()
-        .expect("a bound listener has an address")
-        .port()
+    listener.local_addr().expect("a bound listener has an address").port()
 }
 
 /// A temporary directory that every user may enter, under a short path (Unix socket paths hold 107 bytes).
@@ -84,20 +77,12 @@ pub(crate) fn temp_dir(purpose: &str) -> tempfile::TempDir {
 fn sweep() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        for entry in std::fs::read_dir(std::env::temp_dir())
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("pgcanon-")) else {
                 continue;
             };
-            let Some(pid) = rest
-                .split('.')
-                .nth(1)
-                .and_then(|pid| pid.parse::<u32>().ok())
-            else {
+            let Some(pid) = rest.split('.').nth(1).and_then(|pid| pid.parse::<u32>().ok()) else {
                 continue;
             };
             if !std::path::Path::new(&format!("/proc/{pid}")).exists() {

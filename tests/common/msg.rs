@@ -72,17 +72,13 @@ pub(crate) fn bind_formats(
     cstr(&mut body, portal.as_bytes());
     cstr(&mut body, statement.as_bytes());
     body.extend(len16(formats.len()));
-    formats
-        .iter()
-        .for_each(|format| body.extend(format.to_be_bytes()));
+    formats.iter().for_each(|format| body.extend(format.to_be_bytes()));
     body.extend(len16(params.len()));
     for param in params {
         value(&mut body, *param);
     }
     body.extend(len16(results.len()));
-    results
-        .iter()
-        .for_each(|format| body.extend(format.to_be_bytes()));
+    results.iter().for_each(|format| body.extend(format.to_be_bytes()));
     frame(b'B', &body)
 }
 
@@ -182,13 +178,9 @@ fn value(out: &mut Vec<u8>, value: Option<&[u8]>) {
 }
 
 fn len32(len: usize) -> [u8; 4] {
-    u32::try_from(len)
-        .expect("a test's message is shorter than 4 GiB")
-        .to_be_bytes()
+    u32::try_from(len).expect("a test's message is shorter than 4 GiB").to_be_bytes()
 }
 
 fn len16(len: usize) -> [u8; 2] {
-    u16::try_from(len)
-        .expect("counts are unsigned 16 bits")
-        .to_be_bytes()
+    u16::try_from(len).expect("counts are unsigned 16 bits").to_be_bytes()
 }

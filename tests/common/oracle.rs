@@ -62,10 +62,7 @@ pub(crate) fn same_on(cluster: Arc<Cluster>, script: impl Fn(&mut Conversation))
     for addr in [way.unix(), way.tcp()] {
         let got = record(&way, &addr, &script);
         if let Some(difference) = difference(&expected, &got) {
-            panic!(
-                "{:?}: the server and {addr:?} differ\n{difference}",
-                way.cluster.pg
-            );
+            panic!("{:?}: the server and {addr:?} differ\n{difference}", way.cluster.pg);
         }
     }
 }
@@ -80,21 +77,14 @@ fn record(way: &Way, addr: &Addr, script: impl Fn(&mut Conversation)) -> Vec<Eve
         masks: Vec::new(),
     };
     script(&mut conversation);
-    let Conversation {
-        mut trace, masks, ..
-    } = conversation;
+    let Conversation { mut trace, masks, .. } = conversation;
     for event in &mut trace {
         if let Event::Frame(frame) = event {
             mask(frame);
             masks.iter().for_each(|mask| mask(frame));
         }
     }
-    assert!(
-        trace
-            .iter()
-            .any(|event| !matches!(event, Event::Did(_) | Event::Quiet)),
-        "the script heard nothing"
-    );
+    assert!(trace.iter().any(|event| !matches!(event, Event::Did(_) | Event::Quiet)), "the script heard nothing");
     trace
 }
 
@@ -108,10 +98,7 @@ fn mask(frame: &mut Frame) {
             5 => body[4..].fill(0), // the salt of MD5
             11 => {
                 // the server's part of the nonce, between the client's and the next comma
-                let comma = body
-                    .iter()
-                    .position(|byte| *byte == b',')
-                    .expect("a nonce ends in a comma");
+                let comma = body.iter().position(|byte| *byte == b',').expect("a nonce ends in a comma");
                 body[4 + 2 + scram::NONCE.len()..comma].fill(b'.');
             }
             12 => body[6..].fill(b'.'), // the server's signature follows from the nonce
@@ -126,11 +113,7 @@ fn mask(frame: &mut Frame) {
 fn mask_table_oids(body: &mut [u8]) {
     let mut at = 2;
     while at < body.len() {
-        at += body[at..]
-            .iter()
-            .position(|byte| *byte == 0)
-            .expect("a name ends")
-            + 1;
+        at += body[at..].iter().position(|byte| *byte == 0).expect("a name ends") + 1;
         let oid = u32::from_be_bytes(body[at..at + 4].try_into().expect("four bytes"));
         if oid >= 16384 {
             body[at..at + 4].copy_from_slice(&16384u32.to_be_bytes());
@@ -170,25 +153,18 @@ impl Way {
     }
 
     pub(crate) fn tcp(&self) -> Addr {
-        self.proxy
-            .as_ref()
-            .map_or_else(|| self.cluster.tcp(), Proxy::tcp)
+        self.proxy.as_ref().map_or_else(|| self.cluster.tcp(), Proxy::tcp)
     }
 
     pub(crate) fn unix(&self) -> Addr {
-        self.proxy
-            .as_ref()
-            .map_or_else(|| self.cluster.unix(), Proxy::unix)
+        self.proxy.as_ref().map_or_else(|| self.cluster.unix(), Proxy::unix)
     }
 
     /// Asserts that the proxy never held more than `limit` bytes.
     pub(crate) fn assert_memory_below(&self, limit: u64) {
         if let Some(proxy) = &self.proxy {
             let peak = super::proc::peak_memory(proxy.pid());
-            assert!(
-                peak < limit,
-                "the proxy took {peak} bytes at its peak, {limit} are allowed"
-            );
+            assert!(peak < limit, "the proxy took {peak} bytes at its peak, {limit} are allowed");
         }
     }
 }
@@ -226,11 +202,7 @@ impl Conversation {
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let head = &bytes[..bytes.len().min(80)];
-        self.did(format!(
-            "send {} bytes: {}",
-            bytes.len(),
-            head.escape_ascii()
-        ));
+        self.did(format!("send {} bytes: {}", bytes.len(), head.escape_ascii()));
         self.client.send(bytes);
     }
 
@@ -266,10 +238,7 @@ impl Conversation {
     pub(crate) fn quiet(&mut self) {
         match self.client.frame_within(QUIET) {
             Got::Nothing => self.trace.push(Event::Quiet),
-            other => panic!(
-                "silence expected, got {other:?} after {:?}",
-                self.trace.last()
-            ),
+            other => panic!("silence expected, got {other:?} after {:?}", self.trace.last()),
         }
     }
 
@@ -305,8 +274,7 @@ impl Conversation {
     pub(crate) fn big_frame(&mut self) -> (u8, usize) {
         let mut hash = digest::Context::new(&digest::SHA256);
         let (tag, len) = self.client.stream_frame(|piece| hash.update(piece));
-        self.trace
-            .push(Event::Big(tag, len, hash.finish().as_ref().to_vec()));
+        self.trace.push(Event::Big(tag, len, hash.finish().as_ref().to_vec()));
         (tag, len)
     }
 
@@ -317,8 +285,7 @@ impl Conversation {
         loop {
             let frame = self.client.frame();
             if frame.tag != of {
-                self.trace
-                    .push(Event::Big(of, total, hash.finish().as_ref().to_vec()));
+                self.trace.push(Event::Big(of, total, hash.finish().as_ref().to_vec()));
                 self.trace.push(Event::Frame(frame));
                 return total;
             }
@@ -385,11 +352,7 @@ impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Event::Did(what) => write!(f, "-> {what}"),
-            Event::Byte(byte) => write!(
-                f,
-                "<- byte {:?}",
-                byte.map(|byte| byte.escape_ascii().to_string())
-            ),
+            Event::Byte(byte) => write!(f, "<- byte {:?}", byte.map(|byte| byte.escape_ascii().to_string())),
             Event::Frame(frame) => write!(f, "<- {frame:?}"),
             Event::Big(tag, len, _) => {
                 write!(f, "<- {}[{len}], held as its hash", tag.escape_ascii())
@@ -404,9 +367,7 @@ impl std::fmt::Debug for Event {
 /// The SQLSTATEs of all errors among the frames, in order.
 pub(crate) fn states(frames: &[Frame]) -> Vec<String> {
     let errors = frames.iter().filter(|frame| frame.tag == b'E');
-    errors
-        .map(|frame| frame.field(b'C').expect("an error has a SQLSTATE"))
-        .collect()
+    errors.map(|frame| frame.field(b'C').expect("an error has a SQLSTATE")).collect()
 }
 
 /// The message types among the frames, in order, as text: `"12TDCZ"`.

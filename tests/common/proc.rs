@@ -23,11 +23,7 @@ pub(crate) fn spawn(command: Command) -> std::io::Result<Child> {
         Mutex::new(jobs)
     });
     let (reply, answer) = mpsc::channel();
-    spawner
-        .lock()
-        .expect("no panic under this lock")
-        .send((command, reply))
-        .expect("the spawner lives");
+    spawner.lock().expect("no panic under this lock").send((command, reply)).expect("the spawner lives");
     answer.recv().expect("the spawner answers")
 }
 
@@ -48,10 +44,7 @@ pub(crate) fn is_root() -> bool {
 
 /// Sends `signal` to a process this test started.
 pub(crate) fn kill(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a pid of ours");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid of ours");
     let _ = rustix::process::kill_process(pid, signal);
 }
 
@@ -85,12 +78,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> String {
 /// Runs a program to its end with a time limit (then it is killed), whatever it returns.
 pub(crate) fn output(command: &mut Command, limit: Duration) -> Output {
     let mut timed = Command::new("timeout");
-    timed
-        .arg("-k")
-        .arg("5")
-        .arg(limit.as_secs().to_string())
-        .arg(command.get_program())
-        .args(command.get_args());
+    timed.arg("-k").arg("5").arg(limit.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => timed.env(name, value),
@@ -106,15 +94,7 @@ pub(crate) fn output(command: &mut Command, limit: Duration) -> Output {
 /// The largest resident size a process ever had, in bytes.
 pub(crate) fn peak_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("the kernel tells VmHWM");
-    let kib: u64 = line
-        .trim()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse()
-        .expect("a number");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
+    let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse().expect("a number");
     kib * 1024
 }

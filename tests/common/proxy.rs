@@ -34,11 +34,7 @@ impl Proxy {
     ///
     /// `overrides` is TOML laid over the default configuration, table by table, key by key.
     pub(crate) fn start(cluster: &Cluster, overrides: &str) -> Proxy {
-        let server = format!(
-            "host={} port={}",
-            cluster.socket_dir().display(),
-            cluster.port()
-        );
+        let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());
         Proxy::start_for(&server, overrides)
     }
 
@@ -61,29 +57,15 @@ impl Proxy {
         let dir = temp_dir("proxy");
         let (port, metrics) = (free_port(), free_port());
         let config = dir.path().join("pgcanon.toml");
-        std::fs::write(
-            &config,
-            configuration(dir.path(), port, metrics, server, overrides),
-        )
-        .expect("write the configuration");
+        std::fs::write(&config, configuration(dir.path(), port, metrics, server, overrides))
+            .expect("write the configuration");
         let mut command = proc::guarded(Path::new(env!("CARGO_BIN_EXE_pgcanon")), "KILL", None);
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(&config)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.arg("run").arg("--config").arg(&config).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = proc::spawn(command).expect("start the proxy");
         let log = Arc::new(Log::default());
         log.follow(child.stdout.take().expect("a pipe"));
         log.follow(child.stderr.take().expect("a pipe"));
-        Proxy {
-            dir,
-            port,
-            metrics,
-            child: Mutex::new(child),
-            log,
-        }
+        Proxy { dir, port, metrics, child: Mutex::new(child), log }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -122,11 +104,7 @@ impl Proxy {
 
     /// Waits for a line that contains `text`; panics with the log when none comes.
     pub(crate) fn wait_log(&self, text: &str) {
-        assert!(
-            self.wait_log_or_end(text),
-            "the proxy never said {text:?}:\n{}",
-            self.log()
-        );
+        assert!(self.wait_log_or_end(text), "the proxy never said {text:?}:\n{}", self.log());
     }
 
     /// Waits for a line that contains `text`; false when the program ended, or was silent for long, without it.
@@ -142,11 +120,7 @@ impl Proxy {
             if lines.1 == 0 || start.elapsed() > PATIENCE {
                 return false;
             }
-            lines = match self
-                .log
-                .news
-                .wait_timeout(lines, Duration::from_millis(200))
-            {
+            lines = match self.log.news.wait_timeout(lines, Duration::from_millis(200)) {
                 Ok((lines, _)) => lines,
                 Err(poisoned) => poisoned.into_inner().0,
             };
@@ -171,38 +145,21 @@ impl Proxy {
     /// The value of one metric line, such as `pgcanon_sessions`; labels are part of the name.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.metrics();
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value
-            .unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
-            .parse()
-            .expect("a number")
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().expect("a number")
     }
 
     /// Status and body of a GET on the metrics address.
     pub(crate) fn http(&self, path: &str) -> (u16, String) {
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.metrics))
-            .expect("reach the metrics address");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("set a time limit");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.metrics)).expect("reach the metrics address");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set a time limit");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("ask");
         let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .expect("an answer in UTF-8");
+        stream.read_to_string(&mut answer).expect("an answer in UTF-8");
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        (
-            status.unwrap_or_else(|| panic!("no status in {head:?}")),
-            body.to_owned(),
-        )
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.unwrap_or_else(|| panic!("no status in {head:?}")), body.to_owned())
     }
 }
 
@@ -217,14 +174,8 @@ impl Drop for Proxy {
         drop(child);
         if std::thread::panicking() {
             self.log.ended();
-            let end = ended.map_or("ran until the end of the test".to_owned(), |status| {
-                format!("had ended: {status}")
-            });
-            eprintln!(
-                "--- log of the proxy on port {}, which {end}\n{}",
-                self.port,
-                self.log()
-            );
+            let end = ended.map_or("ran until the end of the test".to_owned(), |status| format!("had ended: {status}"));
+            eprintln!("--- log of the proxy on port {}, which {end}\n{}", self.port, self.log());
         }
     }
 }
@@ -237,9 +188,7 @@ impl Log {
         let log = Arc::clone(self);
         std::thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-                lock(&log.lines)
-                    .0
-                    .push(String::from_utf8_lossy(&line).into_owned());
+                lock(&log.lines).0.push(String::from_utf8_lossy(&line).into_owned());
                 log.news.notify_all();
             }
             lock(&log.lines).1 -= 1;
@@ -250,26 +199,14 @@ impl Log {
     /// Waits until both pipes are read to their end, once the program is gone.
     fn ended(&self) {
         let lines = lock(&self.lines);
-        let _ = self
-            .news
-            .wait_timeout_while(lines, PATIENCE, |lines| lines.1 > 0);
+        let _ = self.news.wait_timeout_while(lines, PATIENCE, |lines| lines.1 > 0);
     }
 }
 
 /// psql of version 15 as superuser, towards any host and port.
 pub(crate) fn psql(host: &str, port: u16) -> Command {
     let mut psql = Command::new(format!("{PG15_BIN}/psql"));
-    psql.args([
-        "-X",
-        "-h",
-        host,
-        "-p",
-        &port.to_string(),
-        "-U",
-        "postgres",
-        "-d",
-        "postgres",
-    ]);
+    psql.args(["-X", "-h", host, "-p", &port.to_string(), "-U", "postgres", "-d", "postgres"]);
     psql
 }
 
@@ -279,9 +216,8 @@ fn configuration(dir: &Path, port: u16, metrics: u16, server: &str, overrides: &
         dir.display()
     );
     let mut config: toml::Table = base.parse().expect("the default configuration is TOML");
-    let overrides: toml::Table = overrides
-        .parse()
-        .unwrap_or_else(|error| panic!("overrides are no TOML: {error}\n{overrides}"));
+    let overrides: toml::Table =
+        overrides.parse().unwrap_or_else(|error| panic!("overrides are no TOML: {error}\n{overrides}"));
     lay_over(&mut config, overrides);
     config.to_string()
 }
@@ -299,7 +235,5 @@ fn lay_over(base: &mut toml::Table, over: toml::Table) {
 
 /// A lock that outlives the panic of another test.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -63,11 +63,7 @@ impl Addr {
     pub(crate) fn host(&self) -> String {
         match self {
             Addr::Tcp(addr) => addr.ip().to_string(),
-            Addr::Unix(path) => path
-                .parent()
-                .expect("a socket lies in a directory")
-                .display()
-                .to_string(),
+            Addr::Unix(path) => path.parent().expect("a socket lies in a directory").display().to_string(),
         }
     }
 
@@ -75,10 +71,7 @@ impl Addr {
         match self {
             Addr::Tcp(addr) => addr.port(),
             Addr::Unix(path) => {
-                let name = path
-                    .extension()
-                    .and_then(|port| port.to_str())
-                    .expect("a socket's name ends in its port");
+                let name = path.extension().and_then(|port| port.to_str()).expect("a socket's name ends in its port");
                 name.parse().expect("a port")
             }
         }
@@ -90,8 +83,7 @@ impl Addr {
 impl Client {
     /// Connects and sends nothing.
     pub(crate) fn connect(addr: &Addr) -> Client {
-        Client::try_connect(addr)
-            .unwrap_or_else(|error| panic!("cannot connect to {addr:?}: {error}"))
+        Client::try_connect(addr).unwrap_or_else(|error| panic!("cannot connect to {addr:?}: {error}"))
     }
 
     pub(crate) fn try_connect(addr: &Addr) -> io::Result<Client> {
@@ -103,10 +95,7 @@ impl Client {
             }
             Addr::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
-        let client = Client {
-            stream,
-            addr: addr.clone(),
-        };
+        let client = Client { stream, addr: addr.clone() };
         client.stream.limit(PATIENCE)?;
         Ok(client)
     }
@@ -114,10 +103,7 @@ impl Client {
     /// Logs in as `postgres` (trusted) and reads up to the first ReadyForQuery.
     pub(crate) fn login(addr: &Addr) -> Client {
         let mut client = Client::connect(addr);
-        client.send(&msg::startup(
-            msg::version(3, 0),
-            &[("user", "postgres"), ("database", "postgres")],
-        ));
+        client.send(&msg::startup(msg::version(3, 0), &[("user", "postgres"), ("database", "postgres")]));
         client.until_ready();
         client
     }
@@ -130,20 +116,13 @@ impl Client {
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock)?;
         }
-        Ok(Client {
-            stream: Stream::Tls(tls),
-            addr: self.addr,
-        })
+        Ok(Client { stream: Stream::Tls(tls), addr: self.addr })
     }
 
     /// Writes everything; a peer that hangs up while we write is no failure, what it said is still to be read.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         match self.try_send(bytes) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
-                ) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
             result => result.expect("send"),
         }
     }
@@ -160,10 +139,7 @@ impl Client {
             Stream::Unix(unix) => Stream::Unix(unix.try_clone().expect("clone a socket")),
             Stream::Tls(_) => panic!("a TLS stream has one owner"),
         };
-        Client {
-            stream,
-            addr: self.addr.clone(),
-        }
+        Client { stream, addr: self.addr.clone() }
     }
 
     /// Ends the writing direction only.
@@ -207,10 +183,7 @@ impl Client {
             body.truncate(had);
             return Got::Torn([&header[..], &body].concat());
         }
-        Got::Frame(Frame {
-            tag: header[0],
-            body,
-        })
+        Got::Frame(Frame { tag: header[0], body })
     }
 
     /// The next frame; panics when none comes.
@@ -225,18 +198,13 @@ impl Client {
     pub(crate) fn stream_frame(&mut self, mut piece: impl FnMut(&[u8])) -> (u8, usize) {
         self.stream.limit(PATIENCE).expect("set a time limit");
         let mut header = [0; 5];
-        self.stream
-            .read_exact(&mut header)
-            .expect("a frame's header");
+        self.stream.read_exact(&mut header).expect("a frame's header");
         let len = body_len(&header);
         let mut buffer = vec![0; 256 * 1024];
         let mut left = len;
         while left > 0 {
             let take = left.min(buffer.len());
-            let read = self
-                .stream
-                .read(&mut buffer[..take])
-                .expect("a frame's body");
+            let read = self.stream.read(&mut buffer[..take]).expect("a frame's body");
             assert!(read > 0, "end of file with {left} bytes of a frame missing");
             piece(&buffer[..read]);
             left -= read;
@@ -256,10 +224,7 @@ impl Client {
                         return frames;
                     }
                 }
-                other => panic!(
-                    "waited for {:?}, got {other:?} after {frames:#?}",
-                    char::from(tag)
-                ),
+                other => panic!("waited for {:?}, got {other:?} after {frames:#?}", char::from(tag)),
             }
         }
     }
@@ -280,11 +245,7 @@ impl Client {
         if let Some(error) = frames.iter().find(|frame| frame.tag == b'E') {
             panic!("{sql}: {error:?}");
         }
-        frames
-            .iter()
-            .filter(|frame| frame.tag == b'D')
-            .map(Frame::columns)
-            .collect()
+        frames.iter().filter(|frame| frame.tag == b'D').map(Frame::columns).collect()
     }
 
     /// Fills the buffer; on end of file says how much had come.
@@ -308,10 +269,7 @@ impl Frame {
     /// A field of an ErrorResponse or NoticeResponse, such as `b'C'` for the SQLSTATE.
     pub(crate) fn field(&self, code: u8) -> Option<String> {
         let fields = self.body.split(|byte| *byte == 0);
-        fields
-            .filter(|field| field.first() == Some(&code))
-            .map(|field| lossy(&field[1..]))
-            .next()
+        fields.filter(|field| field.first() == Some(&code)).map(|field| lossy(&field[1..])).next()
     }
 
     /// The text values of a DataRow.
@@ -322,11 +280,7 @@ impl Frame {
         while at < self.body.len() {
             let len = i32::from_be_bytes(self.body[at..at + 4].try_into().expect("four bytes"));
             at += 4;
-            columns.push(
-                usize::try_from(len)
-                    .ok()
-                    .map(|len| lossy(&self.body[at..at + len])),
-            );
+            columns.push(usize::try_from(len).ok().map(|len| lossy(&self.body[at..at + len])));
             at += usize::try_from(len).unwrap_or(0);
         }
         columns
@@ -335,10 +289,7 @@ impl Frame {
     /// The pid and the secret of a BackendKeyData.
     pub(crate) fn key(&self) -> (i32, Vec<u8>) {
         assert_eq!(self.tag, b'K', "no key: {self:?}");
-        (
-            i32::from_be_bytes(self.body[..4].try_into().expect("four bytes")),
-            self.body[4..].to_vec(),
-        )
+        (i32::from_be_bytes(self.body[..4].try_into().expect("four bytes")), self.body[4..].to_vec())
     }
 
     /// The tag of a CommandComplete.
@@ -351,18 +302,8 @@ impl Frame {
 impl std::fmt::Debug for Frame {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let shown = &self.body[..self.body.len().min(300)];
-        write!(
-            f,
-            "{}[{}] {}",
-            self.tag.escape_ascii(),
-            self.body.len(),
-            shown.escape_ascii()
-        )?;
-        if shown.len() < self.body.len() {
-            f.write_str("…")
-        } else {
-            Ok(())
-        }
+        write!(f, "{}[{}] {}", self.tag.escape_ascii(), self.body.len(), shown.escape_ascii())?;
+        if shown.len() < self.body.len() { f.write_str("…") } else { Ok(()) }
     }
 }
 
@@ -418,16 +359,12 @@ impl std::fmt::Debug for Stream {
 
 fn body_len(header: &[u8; 5]) -> usize {
     let len = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-    usize::try_from(len - 4)
-        .unwrap_or_else(|_| panic!("a frame of length {len}: {}", header.escape_ascii()))
+    usize::try_from(len - 4).unwrap_or_else(|_| panic!("a frame of length {len}: {}", header.escape_ascii()))
 }
 
 fn hung_up(error: &io::Error) -> bool {
     // A TLS peer that closes its socket without close_notify, as PostgreSQL does, is an unexpected end of file.
-    matches!(
-        error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
-    )
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
 }
 
 fn timed_out(error: &io::Error) -> bool {
