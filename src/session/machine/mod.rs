@@ -22,7 +22,7 @@ const QUERY_TEXT: usize = 256 << 10;
 const PARSE_TEXT: usize = 16 << 10;
 /// Room for the names at the start of Bind, Describe, Execute and Close.
 const NAMES: usize = 4 << 10;
-/// Room for a command tag and for a parameter's name and value.
+/// Room for a command tag, for a parameter's name and value, and for the SQLSTATE at the start of an error.
 const TAG: usize = 256;
 
 /// The transaction status of the last ReadyForQuery.
@@ -93,7 +93,7 @@ impl Machine {
     /// How many bytes of a server message's body [`Machine::on_backend`] wants.
     pub fn backend_interest(tag: u8) -> usize {
         match tag {
-            back::READY | back::COMMAND_COMPLETE | back::PARAMETER_STATUS => TAG,
+            back::READY | back::COMMAND_COMPLETE | back::PARAMETER_STATUS | back::ERROR => TAG,
             _ => 0,
         }
     }
@@ -189,7 +189,7 @@ impl Machine {
                 self.requests.swallow_syncs();
             }
             (back::COMMAND_COMPLETE, Request::Query(_) | Request::Execute { .. }) => self.on_complete(frame.head),
-            (back::ERROR, _) => self.on_error(),
+            (back::ERROR, _) => self.on_error(frame.head),
             (back::READY, head) if head.ends_with_ready() => self.on_ready(frame.head),
             _ => return self.unexpected(),
         }
@@ -257,10 +257,19 @@ impl Machine {
         }
     }
 
-    fn on_error(&mut self) {
+    fn on_error(&mut self, body: &[u8]) {
         self.copy_in = false;
         self.failed = true;
         match self.requests.head() {
+            // The last statement of a query completes with the commit. Where that fails the tag is missing, but what
+            // the statement did to the session's prepared statements is done.
+            Some((_, Request::Query(effects))) if self.done.checked_add(1) == Some(effects.count()) => {
+                let effect = effects.get(self.done);
+                if self.status != Status::Failed && outlives_failed_commit(effect, sqlstate(body)) {
+                    self.apply(effect, b"");
+                }
+                return;
+            }
             Some((_, head)) if head.ends_with_ready() => return,
             // A Parse of the unnamed statement drops the old one before it can fail.
             Some((_, Request::Parse { statement, .. })) if statement.is_empty() => {
@@ -303,9 +312,14 @@ impl Machine {
         self.status
     }
 
+    /// Whether the server owes an answer.
+    pub fn awaits_reply(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
     /// Outside of a transaction and nothing asked: the session can end here without taking anything from the client.
     pub fn is_idle(&self) -> bool {
-        !self.lost && self.status == Status::Idle && self.requests.is_empty()
+        !self.lost && self.status == Status::Idle && !self.awaits_reply()
     }
 
     /// Whether the machine has lost the thread, for good.
@@ -337,6 +351,22 @@ impl Machine {
     pub fn savepoints(&self) -> &[Name] {
         self.objects.savepoint_names()
     }
+}
+
+/// Whether an error with this SQLSTATE, at a statement that is the last of its query, came from the commit behind it.
+fn outlives_failed_commit(effect: Effect, sqlstate: &[u8]) -> bool {
+    let class = sqlstate.get(..2).unwrap_or_default();
+    match effect {
+        Effect::DeallocateAll => true,
+        Effect::Deallocate(_) => class != b"26",
+        // What PREPARE itself can fail with: it reads its statement, and runs nothing.
+        Effect::Prepare(_) => !matches!(class, b"0A" | b"22" | b"25" | b"42" | b"53" | b"54" | b"57"),
+        _ => false,
+    }
+}
+
+fn sqlstate(body: &[u8]) -> &[u8] {
+    body.split(|&b| b == 0).find_map(|field| field.strip_prefix(b"C")).unwrap_or_default()
 }
 
 fn leading_name(body: &[u8]) -> Name {
