@@ -19,8 +19,12 @@ pub(super) fn number(sql: &[u8], at: usize, encoding: ClientEncoding) -> (TokenK
 
 fn decimal_number(sql: &[u8], at: usize, encoding: ClientEncoding) -> (TokenKind, usize) {
     let end = decimal(sql, at);
-    // No identifier may touch a number, but an identifier does not begin with `$`: `123abc`, `1_`, `1e`.
-    let junk = if byte(sql, end) == Some(b'$') { end } else { ident_end(sql, end, true, encoding) };
+    // No identifier may touch a number: `123abc`, `1_`, `1e`. It does not begin with `$`, but it may have begun within the
+    // number and reach further: `1e5$` is 1 and `e5$`, `1_0$` is 1 and `_0$`.
+    let digits = sql.get(at..end).unwrap_or_default();
+    let ident_within = digits.rsplit(|b| matches!(b, b'.' | b'+' | b'-')).next().unwrap_or_default();
+    let apart = byte(sql, end) == Some(b'$') && ident_within.iter().all(u8::is_ascii_digit);
+    let junk = if apart { end } else { ident_end(sql, end, true, encoding) };
     if junk == end {
         return (TokenKind::Number, end);
     }
@@ -40,7 +44,6 @@ fn digits(sql: &[u8], at: usize, digit: impl Fn(u8) -> bool + Copy) -> usize {
 }
 
 fn decimal(sql: &[u8], at: usize) -> usize {
-    let digit = |b: u8| b.is_ascii_digit();
     let mut end = decimal_digits(sql, at);
     // `1..10` is 1, `..` and 10.
     if byte(sql, end) == Some(b'.') && byte(sql, end + 1) != Some(b'.') {
@@ -48,8 +51,9 @@ fn decimal(sql: &[u8], at: usize) -> usize {
     }
     if matches!(byte(sql, end), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(byte(sql, end + 1), Some(b'+' | b'-')));
-        if byte(sql, end + 1 + sign).is_some_and(digit) {
-            end = decimal_digits(sql, end + 1 + sign);
+        let exponent = decimal_digits(sql, end + 1 + sign);
+        if exponent > end + 1 + sign {
+            end = exponent;
         }
     }
     end

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::indexing_slicing, reason = "an index out of range is a failed test")]
 
 use super::*;
 use TokenKind as K;
@@ -210,9 +210,10 @@ fn numbers() {
     {
         check(ON, &[(number, &[(K::Number, number)])]);
     }
-    for junk in
-        ["1a", "1_", "1__0", "1._5", "1e", "1e+", "1e_5", "0x", "0x_", "0xg", "0b12", "0o8", "1.5é", "0x1F$", "1ex"]
-    {
+    for junk in [
+        "1a", "1_", "1__0", "1._5", "1e", "1e+", "1e_5", "0x", "0x_", "0xg", "0b12", "0o8", "1.5é", "0x1F$", "1ex",
+        "1e5$", "1.5e5$x", "1_0$", "1.5_0$", "1e+5_0$", "1.e5$",
+    ] {
         check(ON, &[(junk, &[(K::Invalid(Fault::NumberJunk), junk)])]);
     }
     check(
@@ -224,6 +225,8 @@ fn numbers() {
             ("a.1", &[(K::Ident, "a"), (K::Number, ".1")]),
             ("1$", &[(K::Number, "1"), (K::Other(b'$'), "$")]),
             ("0x1F.5", &[(K::Number, "0x1F"), (K::Number, ".5")]),
+            ("1_1.5$", &[(K::Number, "1_1.5"), (K::Other(b'$'), "$")]),
+            ("1e+5$", &[(K::Number, "1e+5"), (K::Other(b'$'), "$")]),
             ("1--2", &[(K::Number, "1"), (K::Comment, "--2")]),
         ],
     );
