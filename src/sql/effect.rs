@@ -30,6 +30,8 @@ pub enum Effect {
     Release(Name),
     RollbackTo(Name),
     Prepare(Name),
+    /// `EXECUTE`: does what the statement of this name does.
+    Execute(Name),
     Deallocate(Name),
     DeallocateAll,
     DiscardAll,
@@ -141,6 +143,7 @@ impl<'a> Head<'a> {
             Some(b'c') if is("commit") => Reader::commit,
             Some(b'c') if is("close") => |r| r.name_or_all().map(|n| n.map_or(Effect::CloseAll, Effect::CloseCursor)),
             Some(b'e') if is("end") => |r| Some(Effect::Commit { chain: r.chain() }),
+            Some(b'e') if is("execute") => |r| r.name().map(Effect::Execute),
             Some(b'a') if is("abort") => |r| Some(Effect::Rollback { chain: r.chain() }),
             Some(b'r') if is("rollback") => Reader::rollback,
             Some(b'r') if is("release") => |r| r.name_behind("savepoint").map(Effect::Release),

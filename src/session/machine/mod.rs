@@ -244,6 +244,11 @@ impl Machine {
             Effect::Savepoint(name) => self.objects.savepoint(name),
             Effect::Release(name) => self.objects.release(&name),
             Effect::RollbackTo(name) => self.objects.rollback_to(&name),
+            // One level is enough: what EXECUTE runs is hardly ever an EXECUTE.
+            Effect::Execute(name) => match self.objects.statement_effect(&name) {
+                Effect::Execute(_) => {}
+                effect => self.apply(effect, tag),
+            },
             Effect::Prepare(name) => self.objects.prepare(name, Effect::None),
             Effect::Deallocate(name) => self.objects.deallocate(&name),
             Effect::DeallocateAll => self.objects.deallocate_all(),

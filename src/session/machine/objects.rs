@@ -30,6 +30,10 @@ impl Objects {
         self.statements.insert(name, effect);
     }
 
+    pub(crate) fn statement_effect(&self, name: &Name) -> Effect {
+        self.statements.get(name).copied().unwrap_or_default()
+    }
+
     pub(crate) fn deallocate(&mut self, name: &Name) {
         self.statements.remove(name);
     }
@@ -40,8 +44,7 @@ impl Objects {
     }
 
     pub(crate) fn bind(&mut self, portal: Name, statement: &Name) {
-        let effect = self.statements.get(statement).copied().unwrap_or_default();
-        self.open(portal, effect, false);
+        self.open(portal, self.statement_effect(statement), false);
     }
 
     pub(crate) fn declare(&mut self, portal: Name, hold: bool) {

@@ -61,6 +61,8 @@ fn prepared_statements() {
         ("prepare\"a;\"as select 1", Effect::Prepare(name("a;"))),
         ("prepare transaction as select 1", Effect::Prepare(name("transaction"))),
         ("prepare transaction(int) as select 1", Effect::Prepare(name("transaction"))),
+        ("execute a", Effect::Execute(name("a"))),
+        ("EXECUTE \"A b\" (1, 'x')", Effect::Execute(name("A b"))),
         ("deallocate a", Effect::Deallocate(name("a"))),
         ("deallocate prepare a", Effect::Deallocate(name("a"))),
         ("deallocate prepare", Effect::Deallocate(name("prepare"))),
