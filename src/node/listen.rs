@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -111,10 +111,16 @@ async fn tcp(host: &BindHost, port: u16) -> io::Result<Vec<Listener>> {
     }
 }
 
+/// Whether this is a socket that a process left behind which was killed. Only a refusal says so: a listener whose queue
+/// is full fails otherwise, and what is no socket refuses, too, but is somebody's file.
+async fn is_stale(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+        && UnixStream::connect(path).await.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 async fn unix(path: &Path) -> io::Result<Listener> {
     let listener = match UnixListener::bind(path) {
-        // A file that nobody listens at was left behind by a process that was killed.
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).await.is_err() => {
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_stale(path).await => {
             fs::remove_file(path)?;
             UnixListener::bind(path)?
         }

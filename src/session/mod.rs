@@ -69,7 +69,11 @@ pub async fn serve(socket: Accepted, source: Source, id: u64, shared: &Shared) {
     let span = info_span!("session", id, client = %source);
     async {
         let begin = begin(socket, &source, &settings, shared);
-        match timeout(settings.login_timeout, begin).await {
+        let begun = tokio::select! {
+            begun = timeout(settings.login_timeout, begin) => begun,
+            () = reached(Phase::Ending, shared) => return,
+        };
+        match begun {
             Ok(Some(session)) => session.run(shared).await,
             Ok(None) => {}
             Err(_) => {
@@ -80,6 +84,12 @@ pub async fn serve(socket: Accepted, source: Source, id: u64, shared: &Shared) {
     }
     .instrument(span)
     .await;
+}
+
+/// Waits until the process is as far as this.
+async fn reached(phase: Phase, shared: &Shared) {
+    // A process that no longer holds the other end is ending.
+    let _ = shared.phase.clone().wait_for(|now| *now >= phase).await;
 }
 
 /// A session that the server has let in.
@@ -115,7 +125,12 @@ async fn begin(socket: Accepted, source: &Source, settings: &Settings, shared: &
     {
         debug!(error = %e, "cannot set socket options");
     }
-    match open(socket, settings.tls.as_ref()).await {
+    let opened = tokio::select! {
+        opened = open(socket, settings.tls.as_ref()) => opened,
+        // It has asked for nothing yet: draining would wait for it in vain.
+        () = reached(Phase::Draining, shared) => return None,
+    };
+    match opened {
         Ok(Opened { stream, request: Request::Session { packet, params }, rest }) => {
             let client = Leg { stream, inbox: Inbox::new(rest) };
             log_in(client, &packet, &params, source, settings, shared).await
@@ -128,7 +143,7 @@ async fn begin(socket: Accepted, source: &Source, settings: &Settings, shared: &
         }
         Err(OpenError::Refused { mut stream, fatal }) => {
             shared.metrics.refuse("protocol");
-            info!(%fatal, "refused");
+            info!(fatal = fatal.to_string(), "refused");
             farewell(&mut stream, &fatal).await;
             None
         }
@@ -154,7 +169,9 @@ async fn log_in(
     debug!(user = params.user, database = params.database(), application = params.application_name, "startup");
     let refuse = async |client: &mut Leg, reason, fatal: Fatal| {
         shared.metrics.refuse(reason);
-        warn!(user = params.user, database = params.database(), reason, %fatal, "refused");
+        // As a string it is quoted: names that clients made up cannot forge a line of the log.
+        let told = fatal.to_string();
+        warn!(user = params.user, database = params.database(), reason, fatal = told, "refused");
         farewell(&mut client.stream, &fatal).await;
     };
     let Some(open) = Open::take(&shared.metrics, settings.max_connections.map(usize::from)) else {

@@ -13,7 +13,8 @@ use server::{Cluster, Connection};
 /// The tags of a statement with this effect; none where it has no effect.
 fn tags_of(effect: Effect) -> &'static [&'static str] {
     match effect {
-        Effect::None => &[],
+        // What EXECUTE runs decides its tag.
+        Effect::None | Effect::Execute(_) => &[],
         Effect::Begin => &["BEGIN", "START TRANSACTION"],
         Effect::Commit { .. } => &["COMMIT", "ROLLBACK"],
         Effect::Rollback { .. } | Effect::RollbackTo(_) => &["ROLLBACK"],

@@ -51,6 +51,8 @@ pub struct Machine {
     objects: Objects,
     /// After an error in the extended protocol, until the next Sync is answered.
     skipping: bool,
+    /// The client's last request belongs to an implicit transaction, which its next Sync ends.
+    unsynced: bool,
     /// The request at the head has asked for COPY data.
     copy_in: bool,
     /// Statements of the simple query at the head that are complete.
@@ -72,6 +74,7 @@ impl Machine {
             requests,
             objects: Objects::default(),
             skipping: false,
+            unsynced: false,
             copy_in: false,
             done: 0,
             failed: false,
@@ -123,6 +126,10 @@ impl Machine {
             },
             front::FUNCTION_CALL => Request::FunctionCall,
             _ => return None,
+        };
+        self.unsynced = match request {
+            Request::CopyEnd => self.unsynced,
+            _ => !request.ends_with_ready(),
         };
         let skipped_to = self.skipping && matches!(request, Request::Sync);
         let id = self.requests.push(request);
@@ -215,6 +222,8 @@ impl Machine {
     fn on_complete(&mut self, tag: &[u8]) {
         if std::mem::take(&mut self.copy_in) {
             self.requests.end_copy();
+            // The Sync behind the Execute may be among those that were swallowed.
+            self.unsynced = matches!(self.requests.head(), Some((_, Request::Execute { .. })));
         }
         let effect = match self.requests.head() {
             Some((_, Request::Query(effects))) => {
@@ -301,6 +310,7 @@ impl Machine {
         }
         self.failed = false;
         self.done = 0;
+        self.unsynced &= !self.requests.is_empty();
     }
 
     fn on_parameter(&mut self, body: &[u8]) {
@@ -324,7 +334,7 @@ impl Machine {
 
     /// Outside of a transaction and nothing asked: the session can end here without taking anything from the client.
     pub fn is_idle(&self) -> bool {
-        !self.lost && self.status == Status::Idle && !self.awaits_reply()
+        !self.lost && self.status == Status::Idle && !self.unsynced && !self.skipping && !self.awaits_reply()
     }
 
     /// Whether the machine has lost the thread, for good.
