@@ -26,7 +26,7 @@ use crate::wire::error::{Fatal, sqlstate};
 use crate::wire::inbox::Inbox;
 use crate::wire::message::{front, put_frame};
 use crate::wire::negotiate::{Accepted, OpenError, Opened, Request, open};
-use crate::wire::startup::Params;
+use crate::wire::startup::{self, Params};
 use crate::wire::stream::{Source, Stream};
 
 use login::{Leg, LoggedIn, Login, Refusal};
@@ -39,7 +39,7 @@ pub use settings::{Settings, listens_beyond_this_machine, liveness};
 /// Size of the buffer that a worker's sessions share for reading.
 pub const SCRATCH: usize = 64 << 10;
 
-/// How long a client gets to take our last words.
+/// How long client and server get to take our last words.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the process wants of its sessions.
@@ -297,6 +297,12 @@ impl Session {
                 Fatal::new(sqlstate::PROTOCOL_VIOLATION, format!("the server broke the protocol: {bad}"))
             }
             Some(End::Drained) | None => {
+                // Else the server would go on with what nobody waits for, and hold its locks until it is done.
+                if let Some(machine) = self.relay.machine.as_ref().filter(|m| m.awaits_reply() && !m.key().is_empty()) {
+                    let settings = shared.settings.borrow().clone();
+                    let request = startup::cancel_request(machine.key());
+                    let _ = timeout(FAREWELL, cancel(&request, &settings, shared)).await;
+                }
                 if !self.relay.client_between_messages() {
                     return;
                 }

@@ -63,18 +63,25 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Startup>, BadStartup> {
 
 /// A startup packet of our own, in protocol 3.0.
 pub fn packet(params: &[(&str, &str)]) -> Vec<u8> {
-    let mut packet = vec![0; 4];
-    packet.extend([0, 3, 0, 0]);
+    let mut body = Vec::new();
     for (name, value) in params {
         for text in [name, value] {
-            packet.extend(text.bytes().filter(|&b| b != 0));
-            packet.push(0);
+            body.extend(text.bytes().filter(|&b| b != 0));
+            body.push(0);
         }
     }
-    packet.push(0);
-    let len = u32::try_from(packet.len()).unwrap_or(u32::MAX).to_be_bytes();
-    packet.splice(..len.len(), len);
-    packet
+    body.push(0);
+    packed(3 << 16, &body)
+}
+
+/// The CancelRequest for a session whose BackendKeyData had this body.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    packed(CANCEL, key)
+}
+
+fn packed(code: u32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX).saturating_add(8);
+    [&len.to_be_bytes(), &code.to_be_bytes(), body].concat()
 }
 
 /// A body that is not a list of pairs is not our error: it is forwarded, and the server says what is wrong with it.

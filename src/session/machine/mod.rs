@@ -24,6 +24,8 @@ const PARSE_TEXT: usize = 16 << 10;
 const NAMES: usize = 4 << 10;
 /// Room for a command tag, for a parameter's name and value, and for the SQLSTATE at the start of an error.
 const TAG: usize = 256;
+/// A pid and the longest key of protocol 3.2.
+const KEY: usize = 4 + 256;
 
 /// The transaction status of the last ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Machine {
     /// Something failed since the last ReadyForQuery: if that ended a transaction, it rolled it back.
     failed: bool,
     lex: LexOptions,
+    /// The body of BackendKeyData: what a CancelRequest for this session names.
+    key: Box<[u8]>,
     /// Set for good when a reply could not be attributed, or a name could not be read.
     lost: bool,
 }
@@ -79,6 +83,7 @@ impl Machine {
             done: 0,
             failed: false,
             lex: LexOptions { standard_conforming_strings: true, encoding: ClientEncoding::AsciiSafe },
+            key: Box::default(),
             lost: false,
         }
     }
@@ -97,6 +102,7 @@ impl Machine {
     pub fn backend_interest(tag: u8) -> usize {
         match tag {
             back::READY | back::COMMAND_COMPLETE | back::PARAMETER_STATUS | back::ERROR => TAG,
+            back::BACKEND_KEY_DATA => KEY,
             _ => 0,
         }
     }
@@ -175,7 +181,8 @@ impl Machine {
             return if frame.tag == back::ERROR { Reply::Async } else { self.unexpected() };
         };
         match (frame.tag, head) {
-            (back::BACKEND_KEY_DATA | back::AUTHENTICATION | back::NEGOTIATE_VERSION, Request::Startup)
+            (back::BACKEND_KEY_DATA, Request::Startup) => self.key = frame.head.into(),
+            (back::AUTHENTICATION | back::NEGOTIATE_VERSION, Request::Startup)
             | (
                 back::DATA_ROW | back::COPY_DATA | back::COPY_DONE | back::COPY_OUT,
                 Request::Query(_) | Request::Execute { .. },
@@ -325,6 +332,11 @@ impl Machine {
 
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// The body of the session's BackendKeyData; empty if there was none.
+    pub fn key(&self) -> &[u8] {
+        &self.key
     }
 
     /// Whether the server owes an answer.
