@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::session::relay::Moved;
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Reason {
     reason: &'static str,
@@ -17,8 +19,8 @@ pub struct SessionMetrics {
     pub(crate) open: Gauge,
     pub(crate) logged_in: Counter,
     pub(crate) cancels: Counter,
-    pub(crate) bytes_from_clients: Counter,
-    pub(crate) bytes_from_servers: Counter,
+    bytes_from_clients: Counter,
+    bytes_from_servers: Counter,
     pub(crate) unfollowed: Counter,
     refused: Family<Reason, Counter>,
 }
@@ -42,6 +44,16 @@ impl SessionMetrics {
 
     pub(crate) fn refuse(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn count(&self, moved: Moved) {
+        // Most wake-ups move bytes one way only, and a counter that all threads share is not free.
+        if moved.up > 0 {
+            self.bytes_from_clients.inc_by(moved.up);
+        }
+        if moved.down > 0 {
+            self.bytes_from_servers.inc_by(moved.down);
+        }
     }
 
     /// How many sessions are open.

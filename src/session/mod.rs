@@ -67,23 +67,23 @@ pub struct Shared {
 pub async fn serve(socket: Accepted, source: Source, id: u64, shared: &Shared) {
     let settings = shared.settings.borrow().clone();
     let span = info_span!("session", id, client = %source);
-    async {
+    let begun = async {
         let begin = begin(socket, &source, &settings, shared);
         let begun = tokio::select! {
             begun = timeout(settings.login_timeout, begin) => begun,
-            () = reached(Phase::Ending, shared) => return,
+            () = reached(Phase::Ending, shared) => return None,
         };
-        match begun {
-            Ok(Some(session)) => session.run(shared).await,
-            Ok(None) => {}
-            Err(_) => {
-                shared.metrics.refuse("timeout");
-                debug!("login took too long");
-            }
-        }
-    }
-    .instrument(span)
-    .await;
+        begun.unwrap_or_else(|_| {
+            shared.metrics.refuse("timeout");
+            debug!("login took too long");
+            None
+        })
+    };
+    // Boxed, for it is large, and over when the session's long life begins.
+    let Some(mut session) = Box::pin(begun.instrument(span.clone())).await else { return };
+    drop(settings);
+    let end = session.relay_on(shared).await;
+    session.end(end, shared).instrument(span).await;
 }
 
 /// Waits until the process is as far as this.
@@ -246,22 +246,21 @@ async fn farewell(client: &mut Stream, fatal: &Fatal) {
 }
 
 impl Session {
-    async fn run(mut self, shared: &Shared) {
+    /// Moves the session's bytes until it ends; `None` when the process ends it.
+    async fn relay_on(&mut self, shared: &Shared) -> Option<End> {
         let mut phase = shared.phase.clone();
-        let end = loop {
+        loop {
             let now = *phase.borrow_and_update();
             match now {
                 Phase::Running => {}
                 Phase::Draining => self.relay.drain(),
-                Phase::Ending => break None,
+                Phase::Ending => return None,
             }
             let mut changed = pin!(phase.changed());
             let relay = &mut self.relay;
             let step = poll_fn(|cx| {
                 let end = relay.poll(cx, &mut shared.scratch.borrow_mut());
-                let moved = relay.take_moved();
-                shared.metrics.bytes_from_clients.inc_by(moved.up);
-                shared.metrics.bytes_from_servers.inc_by(moved.down);
+                shared.metrics.count(relay.take_moved());
                 match end {
                     Poll::Ready(end) => Poll::Ready(Some(end)),
                     // A process that no longer holds the other end is ending.
@@ -269,10 +268,9 @@ impl Session {
                 }
             });
             if let Some(end) = step.await {
-                break Some(end);
+                return Some(end);
             }
-        };
-        self.end(end, shared).await;
+        }
     }
 
     async fn end(&mut self, end: Option<End>, shared: &Shared) {

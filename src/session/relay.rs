@@ -10,6 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use tracing::{Span, debug, warn};
+
 use crate::session::machine::{Machine, Reply};
 use crate::wire::frame::{BadFrame, Scanner};
 use crate::wire::stream::Stream;
@@ -67,6 +69,8 @@ pub(crate) struct Relay {
     down: Flow,
     draining: bool,
     moved: Moved,
+    /// Entered for what is logged only: entering it for every message would cost more than the message.
+    span: Span,
 }
 
 impl Relay {
@@ -85,9 +89,10 @@ impl Relay {
             down: Flow::default(),
             draining: false,
             moved: Moved::default(),
+            span: Span::current(),
         };
-        see_frontend(&mut relay.machine, &mut relay.up.scanner, &from_client);
-        see_backend(&mut relay.machine, &mut relay.down.scanner, &from_server)?;
+        see_frontend(&mut relay.machine, &mut relay.up.scanner, &from_client, &relay.span);
+        see_backend(&mut relay.machine, &mut relay.down.scanner, &from_server, &relay.span)?;
         relay.up.pending = from_client;
         relay.down.pending = from_server;
         Ok(relay)
@@ -139,14 +144,14 @@ impl Relay {
 
     /// Ready when the server has closed or the client is gone.
     fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
-        let Self { client, server, machine, down, moved, .. } = self;
+        let Self { client, server, machine, down, moved, span, .. } = self;
         loop {
             if let Err(e) = ready!(down.poll_flush(cx, client)) {
                 return Poll::Ready(End::Client(e));
             }
             let see = |scanner: &mut Scanner, chunk: &[u8]| {
                 moved.down += chunk.len() as u64;
-                see_backend(machine, scanner, chunk)
+                see_backend(machine, scanner, chunk, span)
             };
             match ready!(down.poll_move(cx, server, client, scratch, see)) {
                 Ok(true) => {}
@@ -160,7 +165,7 @@ impl Relay {
 
     /// Ready only when the client is gone; what ends on the server's side is for `poll_down` to find out.
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
-        let Self { client, server, machine, up, moved, .. } = self;
+        let Self { client, server, machine, up, moved, span, .. } = self;
         while !up.over {
             if ready!(up.poll_flush(cx, server)).is_err() {
                 // The server may have said why before it closed: that still goes to the client.
@@ -175,7 +180,7 @@ impl Relay {
             } else {
                 let see = |scanner: &mut Scanner, chunk: &[u8]| {
                     moved.up += chunk.len() as u64;
-                    see_frontend(machine, scanner, chunk);
+                    see_frontend(machine, scanner, chunk, span);
                     Ok(())
                 };
                 match ready!(up.poll_move(cx, client, server, scratch, see)) {
@@ -244,7 +249,7 @@ fn write(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result
 }
 
 /// A client's broken frame is forwarded like any other byte: the server says what is wrong with it, and ends the session.
-fn see_frontend(machine: &mut Option<Machine>, scanner: &mut Scanner, chunk: &[u8]) {
+fn see_frontend(machine: &mut Option<Machine>, scanner: &mut Scanner, chunk: &[u8], span: &Span) {
     if let Some(machine) = machine
         && !machine.is_lost()
     {
@@ -252,18 +257,24 @@ fn see_frontend(machine: &mut Option<Machine>, scanner: &mut Scanner, chunk: &[u
             machine.on_frontend(frame);
         });
         if let Err(bad) = seen {
-            tracing::debug!(%bad, "client broke the protocol");
+            span.in_scope(|| debug!(%bad, "client broke the protocol"));
             machine.lose();
         }
     }
 }
 
-fn see_backend(machine: &mut Option<Machine>, scanner: &mut Scanner, chunk: &[u8]) -> Result<(), BadFrame> {
+fn see_backend(
+    machine: &mut Option<Machine>,
+    scanner: &mut Scanner,
+    chunk: &[u8],
+    span: &Span,
+) -> Result<(), BadFrame> {
     let Some(machine) = machine else { return Ok(()) };
     scanner.feed(chunk, Machine::backend_interest, |frame| {
         let known = !machine.is_lost();
         if machine.on_backend(frame) == Reply::Unexpected && known {
-            tracing::warn!(tag = %frame.tag.escape_ascii(), "a reply that nobody asked for: no longer following this session");
+            let tag = frame.tag.escape_ascii();
+            span.in_scope(|| warn!(%tag, "a reply that nobody asked for: no longer following this session"));
         }
     })
 }
