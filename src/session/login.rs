@@ -92,8 +92,11 @@ impl Login<'_> {
     }
 
     async fn exchange(&mut self, packet: &[u8]) -> Result<(Leg, RawFrame), Stop> {
-        let Answered { stream, first, inbox, identifies_us } =
+        let Answered { stream, negotiation, first, inbox, identifies_us } =
             self.settings.upstream.start(packet).await.map_err(unreachable)?;
+        if let Some(frame) = negotiation {
+            self.tell(frame.bytes()).await?;
+        }
         let mut server = Leg { stream, inbox };
         let mut from_server = Some(first);
         let mut proven = false;

@@ -149,10 +149,12 @@ async fn begin(socket: Accepted, source: &Source, settings: &Settings, shared: &
         }
         Err(e) => {
             // A client that only knocks (a health check) is no refusal.
-            if !matches!(&e, OpenError::Wire(crate::wire::error::WireError::Closed)) {
+            if matches!(&e, OpenError::Wire(_)) {
+                debug!(error = %e, "no session");
+            } else {
                 shared.metrics.refuse("protocol");
+                info!(error = %e, "no session");
             }
-            debug!(error = %e, "no session");
             None
         }
     }

@@ -50,7 +50,9 @@ pub enum UpstreamError {
 #[derive(Debug)]
 pub struct Answered {
     pub stream: Stream,
-    /// The server's first message, and what came behind it.
+    /// The NegotiateProtocolVersion that came before the answer.
+    pub negotiation: Option<RawFrame>,
+    /// The server's first message besides, and what came behind it.
     pub first: RawFrame,
     pub inbox: Inbox,
     /// Whether the connection is over a Unix socket or carries a certificate of ours: the server may then let in
@@ -100,18 +102,26 @@ impl Upstream {
     /// Connects, sends the startup packet and waits for the first answer.
     ///
     /// With `allow` and `prefer` a server that answers with an error is asked again the other way, as libpq does;
-    /// the last answer is the one that counts.
+    /// its last answer is the one that counts, even if the other way then leads nowhere.
     pub async fn start(&self, packet: &[u8]) -> Result<Answered, UpstreamError> {
         let mut last = None;
         for endpoint in &self.endpoints {
-            let attempts = self.attempts(endpoint);
-            for (i, attempt) in attempts.iter().enumerate() {
-                let more = i.saturating_add(1) < attempts.len();
+            let mut refused = None;
+            for attempt in self.attempts(endpoint) {
                 match self.bounded(endpoint, self.start_once(endpoint, *attempt, packet)).await {
-                    Ok(answered) if answered.first.tag() == back::ERROR && more => {}
+                    Ok(answered) if answered.first.tag() == back::ERROR => {
+                        let was_plain = !answered.stream.is_tls();
+                        refused = Some(answered);
+                        if *attempt == Attempt::TlsOrPlain && was_plain {
+                            break; // the other way was this one
+                        }
+                    }
                     Ok(answered) => return Ok(answered),
                     Err(e) => last = Some(e),
                 }
+            }
+            if let Some(answered) = refused {
+                return Ok(answered);
             }
         }
         Err(last.unwrap_or_else(nowhere))
@@ -188,10 +198,14 @@ impl Upstream {
         let exchange = async {
             stream.write_all(packet).await?;
             stream.flush().await?;
-            inbox.next(&mut stream).await
+            let first = inbox.next(&mut stream).await?;
+            if first.tag() != back::NEGOTIATE_VERSION {
+                return Ok((None, first));
+            }
+            Ok((Some(first), inbox.next(&mut stream).await?))
         };
         match exchange.await {
-            Ok(first) => Ok(Answered { stream, first, inbox, identifies_us }),
+            Ok((negotiation, first)) => Ok(Answered { stream, negotiation, first, inbox, identifies_us }),
             Err(source) => Err(UpstreamError::Startup { endpoint: endpoint.to_string(), source }),
         }
     }
