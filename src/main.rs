@@ -1,1 +1,7 @@
-fn main() {}
+//! The `pgcanon` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgcanon::cli::main()
+}

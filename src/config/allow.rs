@@ -72,8 +72,7 @@ pub fn admit(rules: &[Allow], source: Source, database: &str, user: &str) -> Adm
 
 impl Allow {
     fn fits(&self, source: Source, database: &str, user: &str) -> bool {
-        let address =
-            self.address.is_empty() || self.address.iter().any(|from| from.includes(source));
+        let address = self.address.is_empty() || self.address.iter().any(|from| from.includes(source));
         address && self.database.include(database) && self.user.include(user)
     }
 }
@@ -99,9 +98,7 @@ impl Names {
 
     fn read(section: &mut Section<'_>, key: &'static str) -> Self {
         let names = section.several(key, |name| match name {
-            "" => Err(Complaint::new(
-                "a name is empty; leave the key out to allow all",
-            )),
+            "" => Err(Complaint::new("a name is empty; leave the key out to allow all")),
             name => Ok(name.to_owned()),
         });
         match names {
@@ -140,7 +137,8 @@ fn address(text: &str) -> Result<AddressRule, Complaint> {
         return Ok(AddressRule::Net(addr.into()));
     }
     let net: IpNet = text.parse().map_err(|_| {
-        let message = format!("`{text}` is not an address or a network, such as \"10.0.0.0/8\" or \"::1\", nor `local`");
+        let message =
+            format!("`{text}` is not an address or a network, such as \"10.0.0.0/8\" or \"::1\", nor `local`");
         Complaint::new(message).suggest((text == "localhost").then_some("127.0.0.1"))
     })?;
     if net.trunc() != net {
@@ -156,12 +154,7 @@ mod tests {
     use super::*;
 
     fn rule(addresses: &[&str], database: Names, user: Names, trust: bool) -> Allow {
-        Allow {
-            address: addresses.iter().map(|a| address(a).unwrap()).collect(),
-            database,
-            user,
-            trust,
-        }
+        Allow { address: addresses.iter().map(|a| address(a).unwrap()).collect(), database, user, trust }
     }
 
     fn only(name: &str) -> Names {
@@ -193,11 +186,7 @@ mod tests {
             (from("fd00::1"), "app", "bob", TRUSTED),
             (from("fd00::1"), "other", "bob", Admission::Refused),
         ] {
-            assert_eq!(
-                admit(&rules, source, database, user),
-                want,
-                "{source:?} {database} {user}"
-            );
+            assert_eq!(admit(&rules, source, database, user), want, "{source:?} {database} {user}");
         }
     }
 
@@ -208,14 +197,8 @@ mod tests {
 
     #[test]
     fn addresses_are_networks_or_local() {
-        assert_eq!(
-            address("10.0.0.1/8").unwrap_err().suggestion.as_deref(),
-            Some("10.0.0.0/8")
-        );
-        assert_eq!(
-            address("localhost").unwrap_err().suggestion.as_deref(),
-            Some("127.0.0.1")
-        );
+        assert_eq!(address("10.0.0.1/8").unwrap_err().suggestion.as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(address("localhost").unwrap_err().suggestion.as_deref(), Some("127.0.0.1"));
         assert!(address("10.0.0.0/33").is_err() && address("").is_err());
     }
 }

@@ -7,18 +7,12 @@ pub trait Choice: Copy + PartialEq + 'static {
 
     /// The variant that `word` stands for.
     fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS
-            .iter()
-            .find(|(w, _)| *w == word)
-            .map(|(_, v)| *v)
+        Self::WORDS.iter().find(|(w, _)| *w == word).map(|(_, v)| *v)
     }
 
     /// The word this variant is written as.
     fn word(self) -> &'static str {
-        Self::WORDS
-            .iter()
-            .find(|(_, v)| *v == self)
-            .map_or("", |(w, _)| w)
+        Self::WORDS.iter().find(|(_, v)| *v == self).map_or("", |(w, _)| w)
     }
 }
 
@@ -38,10 +32,7 @@ pub(super) fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// The candidate that `word` is most likely a misspelling of, if any is near enough to be worth naming.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |s: &str| s.to_lowercase().replace('-', "_");
     let word = plain(word);
     let limit = word.chars().count().div_ceil(3);

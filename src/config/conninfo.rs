@@ -123,8 +123,7 @@ pub enum SslNegotiation {
 }
 
 impl Choice for SslNegotiation {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("postgres", Self::Postgres), ("direct", Self::Direct)];
+    const WORDS: &'static [(&'static str, Self)] = &[("postgres", Self::Postgres), ("direct", Self::Direct)];
 }
 
 impl ConnInfo {
@@ -134,9 +133,7 @@ impl ConnInfo {
     }
 
     /// Takes keywords and values one by one, the last of a keyword counting, an empty value standing for "not set".
-    pub(super) fn from_pairs(
-        pairs: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, ConnInfoError> {
+    pub(super) fn from_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConnInfoError> {
         let mut info = Self::default();
         for (keyword, value) in pairs {
             info.set(&keyword, value)?;
@@ -147,16 +144,8 @@ impl ConnInfo {
     /// `self` with every keyword of `on_top` in place of its own (§10: `control` lies on top of `server`).
     pub fn overlay(&self, on_top: &Self) -> Self {
         // Another host is not reached under the address of the first, nor another file's password by the first's.
-        let hostaddr = if on_top.host.is_some() {
-            None
-        } else {
-            self.hostaddr
-        };
-        let password = if on_top.passfile.is_some() {
-            None
-        } else {
-            self.password.clone()
-        };
+        let hostaddr = if on_top.host.is_some() { None } else { self.hostaddr };
+        let password = if on_top.passfile.is_some() { None } else { self.password.clone() };
         let top = on_top.clone();
         Self {
             host: top.host.or_else(|| self.host.clone()),
@@ -173,9 +162,7 @@ impl ConnInfo {
             sslcrl: top.sslcrl.or_else(|| self.sslcrl.clone()),
             sslnegotiation: top.sslnegotiation.or(self.sslnegotiation),
             connect_timeout: top.connect_timeout.or(self.connect_timeout),
-            application_name: top
-                .application_name
-                .or_else(|| self.application_name.clone()),
+            application_name: top.application_name.or_else(|| self.application_name.clone()),
             options: top.options.or_else(|| self.options.clone()),
         }
     }
@@ -217,10 +204,7 @@ impl ConnInfo {
             ));
         }
         if self.sslrootcert == Some(RootCert::System) && mode != SslMode::VerifyFull {
-            return bad(format!(
-                "sslrootcert=system needs sslmode=verify-full, not {}",
-                mode.word()
-            ));
+            return bad(format!("sslrootcert=system needs sslmode=verify-full, not {}", mode.word()));
         }
         if self.sslnegotiation() == SslNegotiation::Direct && mode < SslMode::Require {
             return bad(format!(
@@ -229,35 +213,18 @@ impl ConnInfo {
             ));
         }
         match (&self.sslcert, &self.sslkey) {
-            (Some(_), None) => {
-                bad("sslcert needs sslkey, the private key that belongs to it".into())
-            }
-            (None, Some(_)) => {
-                bad("sslkey needs sslcert, the certificate that belongs to it".into())
-            }
+            (Some(_), None) => bad("sslcert needs sslkey, the private key that belongs to it".into()),
+            (None, Some(_)) => bad("sslkey needs sslcert, the certificate that belongs to it".into()),
             _ => Ok(()),
         }
     }
 
     /// The password to use at `endpoint`: the one that was set, otherwise what `passfile` has for this connection.
     pub fn password_for(&self, endpoint: &Endpoint) -> Result<Option<Secret>, PassfileError> {
-        match (
-            &self.password,
-            &self.passfile,
-            self.user.as_deref(),
-            self.dbname(),
-        ) {
+        match (&self.password, &self.passfile, self.user.as_deref(), self.dbname()) {
             (None, Some(file), Some(user), Some(dbname)) => {
                 let hosts = endpoint.passfile_hosts();
-                passfile::lookup(
-                    file,
-                    &passfile::Wanted {
-                        hosts: &hosts,
-                        port: self.port(),
-                        dbname,
-                        user,
-                    },
-                )
+                passfile::lookup(file, &passfile::Wanted { hosts: &hosts, port: self.port(), dbname, user })
             }
             (password, ..) => Ok(password.clone()),
         }

@@ -15,18 +15,11 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<String, String> {
             out.push_str("${");
             rest = after;
         } else if let Some(after) = from.strip_prefix("${") {
-            let (name, after) = after
-                .split_once('}')
-                .ok_or("`${` without its `}`; a literal `${` is written `$${`")?;
+            let (name, after) = after.split_once('}').ok_or("`${` without its `}`; a literal `${` is written `$${`")?;
             if !is_name(name) {
-                return Err(format!(
-                    "`${{{name}}}` names no environment variable; a literal `${{` is written `$${{`"
-                ));
+                return Err(format!("`${{{name}}}` names no environment variable; a literal `${{` is written `$${{`"));
             }
-            out.push_str(
-                &env(name)
-                    .ok_or_else(|| format!("the environment variable `{name}` is not set"))?,
-            );
+            out.push_str(&env(name).ok_or_else(|| format!("the environment variable `{name}` is not set"))?);
             rest = after;
         } else {
             out.push('$');
@@ -39,10 +32,7 @@ pub(super) fn expand(text: &str, env: &Env<'_>) -> Result<String, String> {
 
 /// Whether all of `text` is one `${NAME}`.
 pub(super) fn is_one_variable(text: &str) -> bool {
-    text.trim()
-        .strip_prefix("${")
-        .and_then(|t| t.strip_suffix('}'))
-        .is_some_and(is_name)
+    text.trim().strip_prefix("${").and_then(|t| t.strip_suffix('}')).is_some_and(is_name)
 }
 
 fn is_name(name: &str) -> bool {
@@ -80,30 +70,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_replaced_is_named() {
-        assert_eq!(
-            expand("${NOPE}", &env),
-            Err("the environment variable `NOPE` is not set".into())
-        );
-        assert!(
-            expand("x ${PW", &env)
-                .unwrap_err()
-                .contains("without its `}`")
-        );
-        assert!(
-            expand("${a b}", &env)
-                .unwrap_err()
-                .contains("`${a b}` names no environment variable")
-        );
+        assert_eq!(expand("${NOPE}", &env), Err("the environment variable `NOPE` is not set".into()));
+        assert!(expand("x ${PW", &env).unwrap_err().contains("without its `}`"));
+        assert!(expand("${a b}", &env).unwrap_err().contains("`${a b}` names no environment variable"));
         assert!(expand("${}", &env).is_err());
     }
 
     #[test]
     fn one_variable_alone_is_told_from_text_around_it() {
         assert!(is_one_variable("${PG_SERVER}") && is_one_variable(" ${A1} "));
-        assert!(
-            !is_one_variable("host=${H}")
-                && !is_one_variable("${A} ${B}")
-                && !is_one_variable("${1A}")
-        );
+        assert!(!is_one_variable("host=${H}") && !is_one_variable("${A} ${B}") && !is_one_variable("${1A}"));
     }
 }

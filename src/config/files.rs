@@ -49,10 +49,7 @@ pub enum FileError {
 pub(super) fn check(path: &Path, kind: Kind) -> Result<(), FileError> {
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => FileError::Missing(path.to_owned()),
-        _ => FileError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
+        _ => FileError::Unreadable { path: path.to_owned(), source },
     };
     let metadata = std::fs::metadata(path).map_err(fail)?;
     if !metadata.is_file() {
@@ -60,10 +57,7 @@ pub(super) fn check(path: &Path, kind: Kind) -> Result<(), FileError> {
     }
     let mode = metadata.mode() & 0o7777;
     if mode & others(kind, &metadata) != 0 {
-        return Err(FileError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(FileError::Exposed { path: path.to_owned(), mode });
     }
     File::open(path).map(drop).map_err(fail)
 }
@@ -102,42 +96,18 @@ mod tests {
             (0o604, true, false, false),
         ] {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(
-                check(&path, Kind::Public).is_ok(),
-                public,
-                "public {mode:o}"
-            );
-            assert_eq!(
-                check(&path, Kind::Private).is_ok(),
-                private,
-                "private {mode:o}"
-            );
-            assert_eq!(
-                check(&path, Kind::Passfile).is_ok(),
-                passfile,
-                "passfile {mode:o}"
-            );
+            assert_eq!(check(&path, Kind::Public).is_ok(), public, "public {mode:o}");
+            assert_eq!(check(&path, Kind::Private).is_ok(), private, "private {mode:o}");
+            assert_eq!(check(&path, Kind::Passfile).is_ok(), passfile, "passfile {mode:o}");
         }
         let message = check(&path, Kind::Private).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            format!(
-                "others can get at {0} (mode 0604); run `chmod 0600 {0}`",
-                path.display()
-            )
-        );
+        assert_eq!(message, format!("others can get at {0} (mode 0604); run `chmod 0600 {0}`", path.display()));
     }
 
     #[test]
     fn what_is_missing_or_no_file_is_said_so() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(
-            check(&dir.path().join("none"), Kind::Public),
-            Err(FileError::Missing(_))
-        ));
-        assert!(matches!(
-            check(dir.path(), Kind::Private),
-            Err(FileError::NotAFile(_))
-        ));
+        assert!(matches!(check(&dir.path().join("none"), Kind::Public), Err(FileError::Missing(_))));
+        assert!(matches!(check(dir.path(), Kind::Private), Err(FileError::NotAFile(_))));
     }
 }

@@ -56,18 +56,9 @@ impl Listen {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix { .. } => true,
-            Self::Tcp {
-                host: BindHost::Addr(addr),
-                ..
-            } => addr.to_canonical().is_loopback(),
-            Self::Tcp {
-                host: BindHost::Name(name),
-                ..
-            } => name == "localhost",
-            Self::Tcp {
-                host: BindHost::Any,
-                ..
-            } => false,
+            Self::Tcp { host: BindHost::Addr(addr), .. } => addr.to_canonical().is_loopback(),
+            Self::Tcp { host: BindHost::Name(name), .. } => name == "localhost",
+            Self::Tcp { host: BindHost::Any, .. } => false,
         }
     }
 }
@@ -104,10 +95,7 @@ impl Entry {
     pub(super) fn settle(self, tcp_port: u16) -> Result<Listen, Complaint> {
         let listen = match self {
             Self::Tcp(host, port) => Listen::Tcp { host, port },
-            Self::Unix(dir, port) => Listen::Unix {
-                dir,
-                port: port.unwrap_or(tcp_port),
-            },
+            Self::Unix(dir, port) => Listen::Unix { dir, port: port.unwrap_or(tcp_port) },
         };
         match listen.socket_path() {
             Some(path) if path.as_os_str().len() > SOCKET_PATH_MAX => Err(Complaint::new(format!(
@@ -125,45 +113,28 @@ pub(super) fn entry(text: &str) -> Result<Entry, Complaint> {
         return tcp(text).map(|(host, port)| Entry::Tcp(host, port));
     }
     let path = Path::new(text);
-    match path
-        .file_name()
-        .and_then(|n| n.to_str())
-        .and_then(|n| n.strip_prefix(".s.PGSQL."))
-    {
+    match path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(".s.PGSQL.")) {
         None => Ok(Entry::Unix(path.components().collect(), None)),
         Some(port) => match port.parse() {
-            Ok(port) if port > 0 => Ok(Entry::Unix(
-                path.parent().unwrap_or(Path::new("/")).to_owned(),
-                Some(port),
-            )),
-            _ => Err(Complaint::new(format!(
-                "`{text}`: a socket's name ends in a port, as in .s.PGSQL.6432"
-            ))),
+            Ok(port) if port > 0 => Ok(Entry::Unix(path.parent().unwrap_or(Path::new("/")).to_owned(), Some(port))),
+            _ => Err(Complaint::new(format!("`{text}`: a socket's name ends in a port, as in .s.PGSQL.6432"))),
         },
     }
 }
 
 /// An address for the console or the metrics, which listen in one place.
 pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, Complaint> {
-    let wrong = || {
-        Complaint::new(format!(
-            "`{text}` is not an address with its port, such as \"127.0.0.1:6433\""
-        ))
-    };
+    let wrong = || Complaint::new(format!("`{text}` is not an address with its port, such as \"127.0.0.1:6433\""));
     match tcp(text).map_err(|e| wrong().suggest(e.suggestion))? {
         (BindHost::Addr(addr), port) => Ok(SocketAddr::new(addr, port)),
         (BindHost::Any, port) => Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
-        (BindHost::Name(name), port) if name == "localhost" => {
-            Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
-        }
+        (BindHost::Name(name), port) if name == "localhost" => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
         (BindHost::Name(_), _) => Err(wrong()),
     }
 }
 
 fn tcp(text: &str) -> Result<(BindHost, u16), Complaint> {
-    let wrong = |suggestion: Option<String>| {
-        Complaint::new(format!("`{text}` is not {ALLOWED}")).suggest(suggestion)
-    };
+    let wrong = |suggestion: Option<String>| Complaint::new(format!("`{text}` is not {ALLOWED}")).suggest(suggestion);
     // An address alone or a port alone only lacks its other half.
     if let Ok(addr) = text.parse::<IpAddr>() {
         return Err(wrong(Some(SocketAddr::new(addr, DEFAULT_PORT).to_string())));
@@ -177,24 +148,15 @@ fn tcp(text: &str) -> Result<(BindHost, u16), Complaint> {
         return Ok((BindHost::Any, port));
     }
     if let Some(v6) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-        return v6
-            .parse()
-            .map(|addr| (BindHost::Addr(IpAddr::V6(addr)), port))
-            .map_err(|_| wrong(None));
+        return v6.parse().map(|addr| (BindHost::Addr(IpAddr::V6(addr)), port)).map_err(|_| wrong(None));
     }
     if let Ok(addr) = host.parse::<Ipv4Addr>() {
         return Ok((BindHost::Addr(addr.into()), port));
     }
     let is_name = !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if is_name {
-        Ok((BindHost::Name(host.to_owned()), port))
-    } else {
-        Err(wrong(None))
-    }
+    if is_name { Ok((BindHost::Name(host.to_owned()), port)) } else { Err(wrong(None)) }
 }
 
 #[cfg(test)]
@@ -221,10 +183,7 @@ mod tests {
         ] {
             assert_eq!(listen(text).unwrap().to_string(), shown, "{text}");
         }
-        let socket = Listen::Unix {
-            dir: "/tmp".into(),
-            port: 1,
-        };
+        let socket = Listen::Unix { dir: "/tmp".into(), port: 1 };
         assert_eq!(socket.socket_path(), Some(PathBuf::from("/tmp/.s.PGSQL.1")));
     }
 
@@ -244,31 +203,15 @@ mod tests {
             ("/run/.s.PGSQL.0", None),
             ("/run/.s.PGSQL.lock", None),
         ] {
-            assert_eq!(
-                listen(text).unwrap_err().suggestion.as_deref(),
-                meant,
-                "{text}"
-            );
+            assert_eq!(listen(text).unwrap_err().suggestion.as_deref(), meant, "{text}");
         }
         let deep = format!("/{}", "d".repeat(100));
-        assert!(
-            listen(&deep)
-                .unwrap_err()
-                .message
-                .contains("longer than the 107 bytes")
-        );
+        assert!(listen(&deep).unwrap_err().message.contains("longer than the 107 bytes"));
     }
 
     #[test]
     fn only_loopback_and_sockets_are_local() {
-        for text in [
-            "127.0.0.1:1",
-            "127.8.8.8:1",
-            "[::1]:1",
-            "[::ffff:127.0.0.1]:1",
-            "localhost:1",
-            "/tmp",
-        ] {
+        for text in ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "localhost:1", "/tmp"] {
             assert!(listen(text).unwrap().is_local(), "{text}");
         }
         for text in ["*:1", "0.0.0.0:1", "10.0.0.1:1", "[::]:1", "db1:1"] {
@@ -278,22 +221,10 @@ mod tests {
 
     #[test]
     fn the_console_listens_on_one_address() {
-        assert_eq!(
-            socket_addr("*:9187").unwrap(),
-            "0.0.0.0:9187".parse().unwrap()
-        );
-        assert_eq!(
-            socket_addr("localhost:9187").unwrap(),
-            "127.0.0.1:9187".parse().unwrap()
-        );
-        assert_eq!(
-            socket_addr("[::1]:9187").unwrap(),
-            "[::1]:9187".parse().unwrap()
-        );
+        assert_eq!(socket_addr("*:9187").unwrap(), "0.0.0.0:9187".parse().unwrap());
+        assert_eq!(socket_addr("localhost:9187").unwrap(), "127.0.0.1:9187".parse().unwrap());
+        assert_eq!(socket_addr("[::1]:9187").unwrap(), "[::1]:9187".parse().unwrap());
         assert!(socket_addr("db1:9187").is_err() && socket_addr("/tmp").is_err());
-        assert_eq!(
-            socket_addr("9187").unwrap_err().suggestion.as_deref(),
-            Some("127.0.0.1:9187")
-        );
+        assert_eq!(socket_addr("9187").unwrap_err().suggestion.as_deref(), Some("127.0.0.1:9187"));
     }
 }

@@ -2,12 +2,7 @@
 //!
 //! Plain data only: nothing here opens a socket. [`Config::load`] either gives a configuration every key of which was
 //! checked, or all that is wrong with it at once (§10).
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod allow;
 mod choice;
@@ -34,9 +29,7 @@ mod tests;
 
 pub use allow::{AddressRule, Admission, Allow, Names, Source, admit};
 pub use choice::Choice;
-pub use conninfo::{
-    ConnInfo, ConnInfoError, Endpoint, Host, RootCert, SOCKET_DIRS, SslMode, SslNegotiation, quote,
-};
+pub use conninfo::{ConnInfo, ConnInfoError, Endpoint, Host, RootCert, SOCKET_DIRS, SslMode, SslNegotiation, quote};
 pub use file::Config;
 pub use listen::{BindHost, Listen};
 pub use node::{Auth, Keepalive, LogFormat, Node, NodeName};
@@ -46,7 +39,6 @@ pub use problem::{ConfigErrors, Problem};
 pub use reload::Changes;
 pub use secret::Secret;
 pub use table::{
-    Conflict, Ddl, Delivery, OnError, Resolve, ResolveBy, TableName, TablePattern, TableRule,
-    Triggers, Unreplicable,
+    Conflict, Ddl, Delivery, OnError, Resolve, ResolveBy, TableName, TablePattern, TableRule, Triggers, Unreplicable,
 };
 pub use tls::{Tls, TlsMode};

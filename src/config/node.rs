@@ -101,9 +101,7 @@ impl NodeName {
 
     /// A name of letters, digits, `_` and `-`.
     pub fn new(name: &str) -> Option<Self> {
-        let plain = name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
         let fits = !name.is_empty() && name.len() <= Self::MAX;
         (plain && fits).then(|| Self(name.to_owned()))
     }
@@ -131,8 +129,7 @@ pub enum Auth {
 }
 
 impl Choice for Auth {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("relay", Self::Relay), ("scram", Self::Scram)];
+    const WORDS: &'static [(&'static str, Self)] = &[("relay", Self::Relay), ("scram", Self::Scram)];
 }
 
 /// How logs look.
@@ -152,9 +149,7 @@ impl Choice for LogFormat {
 pub(super) fn name(text: &str) -> Result<NodeName, Complaint> {
     NodeName::new(text).ok_or_else(|| {
         let max = NodeName::MAX;
-        Complaint::new(format!(
-            "`{text}` is no node name: up to {max} letters, digits, `_` and `-`"
-        ))
+        Complaint::new(format!("`{text}` is no node name: up to {max} letters, digits, `_` and `-`"))
     })
 }
 
@@ -180,32 +175,18 @@ impl Node {
             control,
             max_connections: s.number("max_connections", 0).and_then(count),
             threads: s.number("threads", 1).and_then(count),
-            drain_timeout: s
-                .parse("drain_timeout", units::duration)
-                .unwrap_or(Duration::from_secs(60)),
-            login_timeout: s
-                .parse("login_timeout", positive)
-                .unwrap_or(Duration::from_secs(60)),
-            connect_timeout: s
-                .parse("connect_timeout", positive)
-                .unwrap_or(Duration::from_secs(10)),
+            drain_timeout: s.parse("drain_timeout", units::duration).unwrap_or(Duration::from_secs(60)),
+            login_timeout: s.parse("login_timeout", positive).unwrap_or(Duration::from_secs(60)),
+            connect_timeout: s.parse("connect_timeout", positive).unwrap_or(Duration::from_secs(10)),
             keepalive: Keepalive {
-                idle: s
-                    .parse("keepalive_idle", units::whole_seconds)
-                    .unwrap_or(Duration::from_secs(60)),
-                interval: s
-                    .parse("keepalive_interval", positive_seconds)
-                    .unwrap_or(Duration::from_secs(10)),
+                idle: s.parse("keepalive_idle", units::whole_seconds).unwrap_or(Duration::from_secs(60)),
+                interval: s.parse("keepalive_interval", positive_seconds).unwrap_or(Duration::from_secs(10)),
                 count: s.number("keepalive_count", 1).unwrap_or(6),
             },
             user_timeout: s.parse("user_timeout", units::duration),
-            retain: s
-                .parse("retain", units::duration)
-                .unwrap_or(Duration::from_secs(3600)),
+            retain: s.parse("retain", units::duration).unwrap_or(Duration::from_secs(3600)),
             log: s.choice("log").unwrap_or_default(),
-            log_level: s
-                .parse("log_level", log_level)
-                .unwrap_or_else(|| "info".to_owned()),
+            log_level: s.parse("log_level", log_level).unwrap_or_else(|| "info".to_owned()),
         };
         s.finish(|_| None);
         name.map(|_| node)
@@ -246,12 +227,7 @@ fn log_level(text: &str) -> Result<String, Complaint> {
 }
 
 fn read_listen(s: &mut Section<'_>) -> Vec<Listen> {
-    let default = || {
-        vec![Listen::Tcp {
-            host: BindHost::Addr([127, 0, 0, 1].into()),
-            port: listen::DEFAULT_PORT,
-        }]
-    };
+    let default = || vec![Listen::Tcp { host: BindHost::Addr([127, 0, 0, 1].into()), port: listen::DEFAULT_PORT }];
     let Some(item) = s.take("listen") else {
         return default();
     };
@@ -260,10 +236,8 @@ fn read_listen(s: &mut Section<'_>) -> Vec<Listen> {
     if items.is_empty() {
         reading.object(&item, Complaint::new("an empty list: nobody could connect"));
     }
-    let entries: Vec<(Item<'_>, Entry)> = items
-        .into_iter()
-        .filter_map(|i| reading.parse(&i, listen::entry).map(|entry| (i, entry)))
-        .collect();
+    let entries: Vec<(Item<'_>, Entry)> =
+        items.into_iter().filter_map(|i| reading.parse(&i, listen::entry).map(|entry| (i, entry))).collect();
     let tcp_port = entries.iter().find_map(|(_, e)| match e {
         Entry::Tcp(_, port) => Some(*port).filter(|p| *p != 0),
         Entry::Unix(..) => None,
@@ -295,25 +269,14 @@ fn own_address(
 ) -> Option<SocketAddr> {
     let item = s.take(key)?;
     let addr = s.reading().parse(&item, listen::socket_addr)?;
-    let whose = if clash(
-        listen,
-        &Listen::Tcp {
-            host: BindHost::Addr(addr.ip()),
-            port: addr.port(),
-        },
-    ) {
+    let whose = if clash(listen, &Listen::Tcp { host: BindHost::Addr(addr.ip()), port: addr.port() }) {
         "in `listen`"
     } else if admin == Some(addr) && addr.port() != 0 {
         "the console's"
     } else {
         return Some(addr);
     };
-    s.reading().object(
-        &item,
-        Complaint::new(format!(
-            "`{addr}` is {whose} already; give this another port"
-        )),
-    );
+    s.reading().object(&item, Complaint::new(format!("`{addr}` is {whose} already; give this another port")));
     Some(addr)
 }
 
@@ -322,15 +285,12 @@ fn read_servers(s: &mut Section<'_>) -> (ConnInfo, Option<ConnInfo>) {
     let reading = s.reading();
     let server = match s.take("server") {
         None => Some(ConnInfo::default()),
-        Some(item) => reading
-            .conninfo(&item)
-            .filter(|server| reading.check_conninfo(&item, server)),
+        Some(item) => reading.conninfo(&item).filter(|server| reading.check_conninfo(&item, server)),
     };
     let control = s.take("control").and_then(|item| {
         let control = reading.conninfo(&item)?;
         let control = server.as_ref()?.overlay(&control);
-        (reading.check_conninfo(&item, &control) && reading.check_login(&item, &control))
-            .then_some(control)
+        (reading.check_conninfo(&item, &control) && reading.check_login(&item, &control)).then_some(control)
     });
     (server.unwrap_or_default(), control)
 }
@@ -341,8 +301,7 @@ fn read_auth(s: &mut Section<'_>, has_control: bool) -> Auth {
     };
     let auth = s.choice("auth").unwrap_or_default();
     if auth == Auth::Scram && !has_control && !s.has("control") {
-        let message =
-            "`scram` reads the server's verifiers over the control connection; set `control`";
+        let message = "`scram` reads the server's verifiers over the control connection; set `control`";
         s.reading().object(&item, Complaint::new(message));
     }
     auth
@@ -363,14 +322,8 @@ mod tests {
     #[test]
     fn a_log_level_is_a_level_or_directives() {
         assert_eq!(log_level("debug").as_deref(), Ok("debug"));
-        assert_eq!(
-            log_level("info,pgcanon::wire=trace").as_deref(),
-            Ok("info,pgcanon::wire=trace")
-        );
-        assert_eq!(
-            log_level("inof").map_err(|e| e.suggestion),
-            Err(Some("info".into()))
-        );
+        assert_eq!(log_level("info,pgcanon::wire=trace").as_deref(), Ok("info,pgcanon::wire=trace"));
+        assert_eq!(log_level("inof").map_err(|e| e.suggestion), Err(Some("info".into())));
         assert!(log_level("pgcanon=loud").is_err() && log_level("").is_err());
     }
 }

@@ -38,13 +38,8 @@ pub(super) struct Wanted<'a> {
 /// libpq ignores a file that others can read; here it is an error, so that nobody wonders why a login fails.
 pub(super) fn lookup(path: &Path, wanted: &Wanted<'_>) -> Result<Option<Secret>, PassfileError> {
     files::check(path, files::Kind::Passfile)?;
-    let text = std::fs::read(path).map_err(|source| PassfileError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(String::from_utf8_lossy(&text)
-        .lines()
-        .find_map(|line| password(line, wanted)))
+    let text = std::fs::read(path).map_err(|source| PassfileError::Read { path: path.to_owned(), source })?;
+    Ok(String::from_utf8_lossy(&text).lines().find_map(|line| password(line, wanted)))
 }
 
 fn password(line: &str, wanted: &Wanted<'_>) -> Option<Secret> {
@@ -109,15 +104,8 @@ localhost:5432:app:dave:dos\r
 ";
 
     fn look(host: &str, port: u16, dbname: &str, user: &str) -> Option<String> {
-        let wanted = Wanted {
-            hosts: &[host.to_owned()],
-            port,
-            dbname,
-            user,
-        };
-        FILE.lines()
-            .find_map(|line| password(line, &wanted))
-            .map(|s| s.expose().to_owned())
+        let wanted = Wanted { hosts: &[host.to_owned()], port, dbname, user };
+        FILE.lines().find_map(|line| password(line, &wanted)).map(|s| s.expose().to_owned())
     }
 
     #[test]
@@ -125,15 +113,9 @@ localhost:5432:app:dave:dos\r
         assert_eq!(look("db1", 5432, "app", "alice").as_deref(), Some("first"));
         assert_eq!(look("db1", 9999, "other", "bob").as_deref(), Some("b:o\\b"));
         assert_eq!(look("::1", 5432, "app", "alice").as_deref(), Some("six"));
-        assert_eq!(
-            look("/srv/pg:data", 5432, "x", "carol").as_deref(),
-            Some("sock")
-        );
+        assert_eq!(look("/srv/pg:data", 5432, "x", "carol").as_deref(), Some("sock"));
         assert_eq!(look("h", 5433, "x", "y").as_deref(), Some("any"));
-        assert_eq!(
-            look("localhost", 5432, "app", "dave").as_deref(),
-            Some("dos")
-        );
+        assert_eq!(look("localhost", 5432, "app", "dave").as_deref(), Some("dos"));
         assert_eq!(look("db1", 5432, "app", "mallory"), None);
         assert_eq!(look("db2", 5432, "app", "alice"), None);
     }
@@ -143,25 +125,12 @@ localhost:5432:app:dave:dos\r
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pgpass");
         std::fs::write(&path, FILE).unwrap();
-        let wanted = Wanted {
-            hosts: &["db1".to_owned()],
-            port: 5432,
-            dbname: "app",
-            user: "alice",
-        };
+        let wanted = Wanted { hosts: &["db1".to_owned()], port: 5432, dbname: "app", user: "alice" };
         std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let error = lookup(&path, &wanted).unwrap_err().to_string();
-        assert!(
-            error.contains("chmod 0600") && !error.contains("first"),
-            "{error}"
-        );
+        assert!(error.contains("chmod 0600") && !error.contains("first"), "{error}");
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert_eq!(lookup(&path, &wanted).unwrap(), Some(Secret::new("first")));
-        assert!(
-            lookup(&dir.path().join("none"), &wanted)
-                .unwrap_err()
-                .to_string()
-                .contains("does not exist")
-        );
+        assert!(lookup(&dir.path().join("none"), &wanted).unwrap_err().to_string().contains("does not exist"));
     }
 }

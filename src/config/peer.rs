@@ -36,14 +36,10 @@ impl Peer {
         let name = s.require("name", "the name of the peer").and_then(|item| {
             let name = reading.parse(&item, node::name)?;
             if names.node.as_ref() == Some(&name) {
-                let message =
-                    format!("`{name}` is this node itself, and a node is no peer of its own");
+                let message = format!("`{name}` is this node itself, and a node is no peer of its own");
                 reading.object(&item, Complaint::new(message));
             } else if names.peers.contains(&name) {
-                reading.object(
-                    &item,
-                    Complaint::new(format!("another peer is named `{name}` already")),
-                );
+                reading.object(&item, Complaint::new(format!("another peer is named `{name}` already")));
             }
             Some(name)
         });
@@ -51,23 +47,13 @@ impl Peer {
             Some(name) => names.peers.push(name.clone()),
             None => names.incomplete = true,
         }
-        let connect = s
-            .require("connect", "the connection string of the peer's PostgreSQL")
-            .and_then(|item| {
-                let connect = reading.conninfo(&item)?;
-                (reading.check_conninfo(&item, &connect) && reading.check_login(&item, &connect))
-                    .then_some(connect)
-            });
-        let spill_after = s
-            .parse("spill_after", units::duration)
-            .unwrap_or(Duration::from_secs(30));
+        let connect = s.require("connect", "the connection string of the peer's PostgreSQL").and_then(|item| {
+            let connect = reading.conninfo(&item)?;
+            (reading.check_conninfo(&item, &connect) && reading.check_login(&item, &connect)).then_some(connect)
+        });
+        let spill_after = s.parse("spill_after", units::duration).unwrap_or(Duration::from_secs(30));
         let max_queue_bytes = s.parse("max_queue_bytes", units::size).unwrap_or(1 << 30);
         s.finish(|_| None);
-        Some(Self {
-            name: name?,
-            connect: connect?,
-            spill_after,
-            max_queue_bytes,
-        })
+        Some(Self { name: name?, connect: connect?, spill_after, max_queue_bytes })
     }
 }

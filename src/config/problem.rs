@@ -69,10 +69,7 @@ pub(super) struct Complaint {
 
 impl Complaint {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            suggestion: None,
-        }
+        Self { message: message.into(), suggestion: None }
     }
 
     pub(super) fn suggest(mut self, suggestion: Option<impl Into<String>>) -> Self {
@@ -94,17 +91,8 @@ mod tests {
             message: "unknown key".into(),
             suggestion: Some("listen".into()),
         };
-        assert_eq!(
-            problem.to_string(),
-            "config/pgcanon.toml:12: node.listne: unknown key; did you mean `listen`?"
-        );
-        let whole = Problem {
-            line: None,
-            key: None,
-            suggestion: None,
-            message: "it is empty".into(),
-            ..problem
-        };
+        assert_eq!(problem.to_string(), "config/pgcanon.toml:12: node.listne: unknown key; did you mean `listen`?");
+        let whole = Problem { line: None, key: None, suggestion: None, message: "it is empty".into(), ..problem };
         assert_eq!(whole.to_string(), "config/pgcanon.toml: it is empty");
         assert_eq!(
             ConfigErrors(vec![whole.clone(), whole]).to_string(),

@@ -42,12 +42,7 @@ impl Config {
         let mut changes = Changes::default();
         node(&mut changes, &self.node, &new.node);
         // Taken apart by name, so that a new field cannot be forgotten here.
-        let Tls {
-            mode,
-            cert,
-            key,
-            ca,
-        } = &self.tls;
+        let Tls { mode, cert, key, ca } = &self.tls;
         changes.live("tls.mode", mode, &new.tls.mode);
         changes.live("tls.cert", cert, &new.tls.cert);
         changes.live("tls.key", key, &new.tls.key);
@@ -74,11 +69,7 @@ fn node(changes: &mut Changes, old: &Node, new: &Node) {
         drain_timeout,
         login_timeout,
         connect_timeout,
-        keepalive: Keepalive {
-            idle,
-            interval,
-            count,
-        },
+        keepalive: Keepalive { idle, interval, count },
         user_timeout,
         retain,
         log,
@@ -90,25 +81,13 @@ fn node(changes: &mut Changes, old: &Node, new: &Node) {
     changes.live("node.control", control, &new.control);
     changes.restart("node.admin", admin, &new.admin);
     changes.restart("node.metrics", metrics, &new.metrics);
-    changes.restart(
-        "node.cluster_key_file",
-        cluster_key_file,
-        &new.cluster_key_file,
-    );
+    changes.restart("node.cluster_key_file", cluster_key_file, &new.cluster_key_file);
     changes.live("node.auth", auth, &new.auth);
-    changes.live(
-        "node.max_connections",
-        max_connections,
-        &new.max_connections,
-    );
+    changes.live("node.max_connections", max_connections, &new.max_connections);
     changes.restart("node.threads", threads, &new.threads);
     changes.live("node.drain_timeout", drain_timeout, &new.drain_timeout);
     changes.live("node.login_timeout", login_timeout, &new.login_timeout);
-    changes.live(
-        "node.connect_timeout",
-        connect_timeout,
-        &new.connect_timeout,
-    );
+    changes.live("node.connect_timeout", connect_timeout, &new.connect_timeout);
     changes.live("node.keepalive_idle", idle, &new.keepalive.idle);
     changes.live("node.keepalive_interval", interval, &new.keepalive.interval);
     changes.live("node.keepalive_count", count, &new.keepalive.count);
@@ -123,26 +102,10 @@ fn peers(changes: &mut Changes, old: &[Peer], new: &[Peer]) {
     for name in names {
         let find = |peers: &'_ [Peer]| peers.iter().find(|p| p.name == *name).cloned();
         match (find(old), find(new)) {
-            (
-                Some(Peer {
-                    name: _,
-                    connect,
-                    spill_after,
-                    max_queue_bytes,
-                }),
-                Some(new),
-            ) => {
+            (Some(Peer { name: _, connect, spill_after, max_queue_bytes }), Some(new)) => {
                 changes.live(&format!("peer.{name}.connect"), &connect, &new.connect);
-                changes.live(
-                    &format!("peer.{name}.spill_after"),
-                    &spill_after,
-                    &new.spill_after,
-                );
-                changes.live(
-                    &format!("peer.{name}.max_queue_bytes"),
-                    &max_queue_bytes,
-                    &new.max_queue_bytes,
-                );
+                changes.live(&format!("peer.{name}.spill_after"), &spill_after, &new.spill_after);
+                changes.live(&format!("peer.{name}.max_queue_bytes"), &max_queue_bytes, &new.max_queue_bytes);
             }
             (old, new) => changes.live(&format!("peer.{name}"), &old, &new),
         }
@@ -157,9 +120,7 @@ fn tables(changes: &mut Changes, old: &[TableRule], new: &[TableRule]) {
     }
     // The first match wins, so the order alone can make a difference.
     let both = |rules: &[TableRule], others: &[TableRule]| -> Vec<String> {
-        let shared = rules
-            .iter()
-            .filter(|r| others.iter().any(|o| o.name == r.name));
+        let shared = rules.iter().filter(|r| others.iter().any(|o| o.name == r.name));
         shared.map(|r| r.name.to_string()).collect()
     };
     changes.live("table (order)", &both(old, new), &both(new, old));

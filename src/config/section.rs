@@ -62,13 +62,7 @@ impl<'a> Reading<'a> {
 
     fn wrong_type(&self, item: &Item<'_>, wanted: &str) {
         let found = item.value.type_str();
-        self.object(
-            item,
-            Complaint::new(format!(
-                "this must be {wanted}, not {} {found}",
-                article(found)
-            )),
-        );
+        self.object(item, Complaint::new(format!("this must be {wanted}, not {} {found}", article(found))));
     }
 
     /// A string as it stands in the file.
@@ -87,17 +81,11 @@ impl<'a> Reading<'a> {
     }
 
     fn expand(&self, item: &Item<'_>, raw: &str) -> Option<String> {
-        env::expand(raw, self.env)
-            .map_err(|e| self.object(item, Complaint::new(e)))
-            .ok()
+        env::expand(raw, self.env).map_err(|e| self.object(item, Complaint::new(e))).ok()
     }
 
     /// A string that `parse` gives a meaning to.
-    pub(super) fn parse<T>(
-        &self,
-        item: &Item<'a>,
-        parse: impl FnOnce(&str) -> Result<T, Complaint>,
-    ) -> Option<T> {
+    pub(super) fn parse<T>(&self, item: &Item<'a>, parse: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
         let text = self.text(item)?;
         parse(&text).map_err(|e| self.object(item, e)).ok()
     }
@@ -108,11 +96,7 @@ impl<'a> Reading<'a> {
             None => vec![item.clone()],
             Some(array) => array
                 .iter()
-                .map(|v| Item {
-                    key: item.key.clone(),
-                    line: self.line(v.span().start),
-                    value: v.get_ref(),
-                })
+                .map(|v| Item { key: item.key.clone(), line: self.line(v.span().start), value: v.get_ref() })
                 .collect(),
         }
     }
@@ -120,20 +104,14 @@ impl<'a> Reading<'a> {
     /// A path: as it stands if absolute, otherwise beside the file, or where pgcanon was started if it is not there.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         let beside = self.file.parent().unwrap_or(Path::new("")).join(path);
-        if beside.exists() {
-            beside
-        } else {
-            path.to_owned()
-        }
+        if beside.exists() { beside } else { path.to_owned() }
     }
 
     /// A path whose file must be there and as private as its kind asks.
     pub(super) fn check_file(&self, item: &Item<'_>, path: &Path, kind: Kind) {
         if let Err(error) = files::check(path, kind) {
             let looked = match (&error, path.is_absolute()) {
-                (files::FileError::Missing(_), false) => {
-                    ", neither beside this file nor where pgcanon was started"
-                }
+                (files::FileError::Missing(_), false) => ", neither beside this file nor where pgcanon was started",
                 _ => "",
             };
             self.object(item, Complaint::new(format!("{error}{looked}")));
@@ -144,23 +122,14 @@ impl<'a> Reading<'a> {
     pub(super) fn conninfo(&'a self, item: &Item<'a>) -> Option<ConnInfo> {
         let object = |e: Complaint| self.object(item, e);
         let raw = self.raw(item)?;
-        let whole = if env::is_one_variable(raw) {
-            self.expand(item, raw.trim())?
-        } else {
-            raw.to_owned()
-        };
+        let whole = if env::is_one_variable(raw) { self.expand(item, raw.trim())? } else { raw.to_owned() };
         let mut pairs = conninfo::pairs(&whole).map_err(|e| object(e.into())).ok()?;
         if !env::is_one_variable(raw) {
             for (_, value) in &mut pairs {
                 *value = self.expand(item, value)?;
             }
         }
-        self.with_files(
-            item,
-            ConnInfo::from_pairs(pairs)
-                .map_err(|e| object(e.into()))
-                .ok()?,
-        )
+        self.with_files(item, ConnInfo::from_pairs(pairs).map_err(|e| object(e.into())).ok()?)
     }
 
     /// `info` with its paths resolved and their files checked.
@@ -187,9 +156,7 @@ impl<'a> Reading<'a> {
 
     /// Whether the keywords of a connection string can stand together.
     pub(super) fn check_conninfo(&self, item: &Item<'_>, info: &ConnInfo) -> bool {
-        info.check()
-            .map_err(|e| self.object(item, e.into()))
-            .is_ok()
+        info.check().map_err(|e| self.object(item, e.into())).is_ok()
     }
 
     /// Whether a connection of the proxy's own says who logs in; a daemon's OS user is no good guess.
@@ -212,19 +179,8 @@ impl Item<'_> {
 // === impl Section ===
 
 impl<'a> Section<'a> {
-    pub(super) fn new(
-        reading: &'a Reading<'a>,
-        name: &str,
-        line: usize,
-        table: &'a DeTable<'a>,
-    ) -> Self {
-        Self {
-            reading,
-            name: name.to_owned(),
-            line,
-            table,
-            known: Vec::new(),
-        }
+    pub(super) fn new(reading: &'a Reading<'a>, name: &str, line: usize, table: &'a DeTable<'a>) -> Self {
+        Self { reading, name: name.to_owned(), line, table, known: Vec::new() }
     }
 
     /// The table that `item` is.
@@ -245,9 +201,7 @@ impl<'a> Section<'a> {
     /// The value of `key`, which is known from now on.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Item<'a>> {
         self.known.push(key);
-        self.entries()
-            .find(|(k, _)| *k == key)
-            .map(|(_, item)| item)
+        self.entries().find(|(k, _)| *k == key).map(|(_, item)| item)
     }
 
     /// Whether the file has `key`, readable or not.
@@ -259,19 +213,9 @@ impl<'a> Section<'a> {
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> {
         self.table.iter().map(|(k, v)| {
             let line = self.reading.line(k.span().start);
-            let key = if self.name.is_empty() {
-                k.get_ref().to_string()
-            } else {
-                format!("{}.{}", self.name, k.get_ref())
-            };
-            (
-                k.get_ref().as_ref(),
-                Item {
-                    key,
-                    line,
-                    value: v.get_ref(),
-                },
-            )
+            let key =
+                if self.name.is_empty() { k.get_ref().to_string() } else { format!("{}.{}", self.name, k.get_ref()) };
+            (k.get_ref().as_ref(), Item { key, line, value: v.get_ref() })
         })
     }
 
@@ -287,18 +231,10 @@ impl<'a> Section<'a> {
     /// A complaint that `key` is missing, at the head of the section.
     pub(super) fn missing(&self, key: &str, what: &str) {
         let key = format!("{}.{key}", self.name);
-        self.reading.report(
-            Some(self.line),
-            Some(&key),
-            Complaint::new(format!("missing: {what}")),
-        );
+        self.reading.report(Some(self.line), Some(&key), Complaint::new(format!("missing: {what}")));
     }
 
-    pub(super) fn parse<T>(
-        &mut self,
-        key: &'static str,
-        parse: fn(&str) -> Result<T, Complaint>,
-    ) -> Option<T> {
+    pub(super) fn parse<T>(&mut self, key: &'static str, parse: fn(&str) -> Result<T, Complaint>) -> Option<T> {
         let item = self.take(key)?;
         self.reading.parse(&item, parse)
     }
@@ -307,11 +243,7 @@ impl<'a> Section<'a> {
         self.parse(key, |text| {
             T::from_word(text).ok_or_else(|| {
                 let meant = nearest(text, T::WORDS.iter().map(|(w, _)| *w));
-                Complaint::new(format!(
-                    "`{text}` is not allowed here; it takes {}",
-                    words::<T>()
-                ))
-                .suggest(meant)
+                Complaint::new(format!("`{text}` is not allowed here; it takes {}", words::<T>())).suggest(meant)
             })
         })
     }
@@ -331,14 +263,9 @@ impl<'a> Section<'a> {
             self.reading.wrong_type(&item, "a whole number");
             return None;
         };
-        let number = u32::from_str_radix(integer.as_str(), integer.radix())
-            .ok()
-            .filter(|n| *n >= least);
+        let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|n| *n >= least);
         if number.is_none() {
-            self.reading.object(
-                &item,
-                Complaint::new(format!("this must be from {least} to {}", u32::MAX)),
-            );
+            self.reading.object(&item, Complaint::new(format!("this must be from {least} to {}", u32::MAX)));
         }
         number
     }
@@ -348,8 +275,7 @@ impl<'a> Section<'a> {
         let item = self.take(key)?;
         let text = self.reading.text(&item)?;
         if text.is_empty() {
-            self.reading
-                .object(&item, Complaint::new("this names no file"));
+            self.reading.object(&item, Complaint::new("this names no file"));
             return None;
         }
         let path = self.reading.resolve(Path::new(&text));
@@ -357,19 +283,9 @@ impl<'a> Section<'a> {
     }
 
     /// One string or several, each of which `parse` gives a meaning to.
-    pub(super) fn several<T>(
-        &mut self,
-        key: &'static str,
-        parse: fn(&str) -> Result<T, Complaint>,
-    ) -> Option<Vec<T>> {
+    pub(super) fn several<T>(&mut self, key: &'static str, parse: fn(&str) -> Result<T, Complaint>) -> Option<Vec<T>> {
         let item = self.take(key)?;
-        Some(
-            self.reading
-                .each(&item)
-                .iter()
-                .filter_map(|i| self.reading.parse(i, parse))
-                .collect(),
-        )
+        Some(self.reading.each(&item).iter().filter_map(|i| self.reading.parse(i, parse)).collect())
     }
 
     /// Complains of every key that nobody took; `hint` may know where a key belongs.
@@ -377,9 +293,7 @@ impl<'a> Section<'a> {
         for (key, item) in self.entries().filter(|(k, _)| !self.known.contains(k)) {
             let complaint = match hint(key) {
                 Some(hint) => Complaint::new(format!("unknown key; {hint}")),
-                None => {
-                    Complaint::new("unknown key").suggest(nearest(key, self.known.iter().copied()))
-                }
+                None => Complaint::new("unknown key").suggest(nearest(key, self.known.iter().copied())),
             };
             self.reading.object(&item, complaint);
         }
@@ -387,9 +301,5 @@ impl<'a> Section<'a> {
 }
 
 fn article(noun: &str) -> &'static str {
-    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
-    }
+    if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }

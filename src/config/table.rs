@@ -165,11 +165,8 @@ enum DeliveryWord {
 }
 
 impl Choice for DeliveryWord {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("async", Self::Async),
-        ("ack", Self::Ack),
-        ("atomic", Self::Atomic),
-    ];
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("async", Self::Async), ("ack", Self::Ack), ("atomic", Self::Atomic)];
 }
 
 // === names ===
@@ -181,10 +178,7 @@ impl TablePattern {
     }
 
     fn unnamed() -> Self {
-        Self(TableName {
-            schema: String::new(),
-            table: String::new(),
-        })
+        Self(TableName { schema: String::new(), table: String::new() })
     }
 
     /// Whether it is one table's name and no pattern.
@@ -208,15 +202,13 @@ impl fmt::Display for TablePattern {
 /// Names as the catalog has them: the first dot ends the schema, nothing is quoted, case counts.
 fn table_name(text: &str) -> Result<TableName, Complaint> {
     match text.split_once('.') {
-        Some((schema, table)) if !schema.is_empty() && !table.is_empty() => Ok(TableName {
-            schema: schema.to_owned(),
-            table: table.to_owned(),
-        }),
-        None if !text.is_empty() => Err(Complaint::new(format!("`{text}` lacks its schema"))
-            .suggest(Some(format!("public.{text}")))),
-        _ => Err(Complaint::new(format!(
-            "`{text}` is not a schema and a table, such as \"public.orders\""
-        ))),
+        Some((schema, table)) if !schema.is_empty() && !table.is_empty() => {
+            Ok(TableName { schema: schema.to_owned(), table: table.to_owned() })
+        }
+        None if !text.is_empty() => {
+            Err(Complaint::new(format!("`{text}` lacks its schema")).suggest(Some(format!("public.{text}"))))
+        }
+        _ => Err(Complaint::new(format!("`{text}` is not a schema and a table, such as \"public.orders\""))),
     }
 }
 
@@ -224,9 +216,7 @@ fn new_name(text: &str) -> Result<TableName, Complaint> {
     let name = table_name(text)?;
     match TablePattern(name.clone()).is_exact() {
         true => Ok(name),
-        false => Err(Complaint::new(format!(
-            "`{text}` is a pattern; this must be one table"
-        ))),
+        false => Err(Complaint::new(format!("`{text}` is a pattern; this must be one table"))),
     }
 }
 
@@ -236,18 +226,14 @@ impl TableRule {
     /// Reads a rule; `earlier` are those before it.
     pub(super) fn read(mut s: Section<'_>, names: &Names, earlier: &[TableRule]) -> Option<Self> {
         let reading = s.reading();
-        let name = s
-            .require("name", "the table, or a pattern, with its schema")
-            .and_then(|item| {
-                let name = TablePattern(reading.parse(&item, table_name)?);
-                if earlier.iter().any(|rule| rule.name == name) {
-                    let message = format!(
-                        "an earlier rule is for `{name}` already, and the first match wins"
-                    );
-                    reading.object(&item, Complaint::new(message));
-                }
-                Some(name)
-            });
+        let name = s.require("name", "the table, or a pattern, with its schema").and_then(|item| {
+            let name = TablePattern(reading.parse(&item, table_name)?);
+            if earlier.iter().any(|rule| rule.name == name) {
+                let message = format!("an earlier rule is for `{name}` already, and the first match wins");
+                reading.object(&item, Complaint::new(message));
+            }
+            Some(name)
+        });
         let peers = s.take("peers").map(|item| read_peers(&s, &item, names));
         let rename = read_rename(&mut s, name.as_ref(), peers.as_deref(), names);
         let rule = Self {
@@ -257,17 +243,13 @@ impl TableRule {
             rename,
             columns: read_columns(&mut s),
             filter: s.parse("where", |text| match text.trim() {
-                "" => Err(Complaint::new(
-                    "an empty condition; leave the key out to replicate every row",
-                )),
+                "" => Err(Complaint::new("an empty condition; leave the key out to replicate every row")),
                 text => Ok(text.to_owned()),
             }),
             delivery: read_delivery(&mut s),
             on_error: s.choice("on_error").unwrap_or_default(),
             triggers: s.choice("triggers"),
-            conflict: s
-                .take("conflict")
-                .and_then(|item| Conflict::read(Section::of(reading, &item)?, names)),
+            conflict: s.take("conflict").and_then(|item| Conflict::read(Section::of(reading, &item)?, names)),
             unreplicable: s.choice("unreplicable").unwrap_or_default(),
             ddl: s.choice("ddl").unwrap_or_default(),
         };
@@ -281,9 +263,9 @@ fn known_peer(text: &str, names: &Names) -> Result<NodeName, Complaint> {
     let found = names.peers.iter().find(|p| p.as_str() == text).cloned();
     match found.or_else(|| NodeName::new(text).filter(|_| names.incomplete)) {
         Some(peer) => Ok(peer),
-        None if names.node.as_ref().is_some_and(|n| n.as_str() == text) => Err(Complaint::new(
-            format!("`{text}` is this node itself; here its peers are named"),
-        )),
+        None if names.node.as_ref().is_some_and(|n| n.as_str() == text) => {
+            Err(Complaint::new(format!("`{text}` is this node itself; here its peers are named")))
+        }
         None => {
             let meant = nearest(text, names.peers.iter().map(NodeName::as_str));
             Err(Complaint::new(format!("no [[peer]] is named `{text}`")).suggest(meant))
@@ -296,8 +278,7 @@ fn read_peers(s: &Section<'_>, item: &Item<'_>, names: &Names) -> Vec<NodeName> 
     for item in s.reading().each(item) {
         match s.reading().parse(&item, |text| known_peer(text, names)) {
             Some(peer) if found.contains(&peer) => {
-                s.reading()
-                    .object(&item, Complaint::new(format!("`{peer}` is listed twice")));
+                s.reading().object(&item, Complaint::new(format!("`{peer}` is listed twice")));
             }
             Some(peer) => found.push(peer),
             None => {}
@@ -321,8 +302,7 @@ fn read_rename(
         return found;
     };
     if name.is_some_and(|n| !n.is_exact()) {
-        let message =
-            "a pattern cannot be renamed: all its tables would become one; write a rule per table";
+        let message = "a pattern cannot be renamed: all its tables would become one; write a rule per table";
         reading.object(&item, Complaint::new(message));
     }
     for (peer, item) in section.entries() {
@@ -345,12 +325,9 @@ fn read_columns(s: &mut Section<'_>) -> Option<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     for item in s.reading().each(&item) {
         match s.reading().text(&item) {
-            Some(column) if column.is_empty() => s
-                .reading()
-                .object(&item, Complaint::new("a column name is empty")),
+            Some(column) if column.is_empty() => s.reading().object(&item, Complaint::new("a column name is empty")),
             Some(column) if found.contains(&column) => {
-                s.reading()
-                    .object(&item, Complaint::new(format!("`{column}` is listed twice")));
+                s.reading().object(&item, Complaint::new(format!("`{column}` is listed twice")));
             }
             column => found.extend(column),
         }
@@ -369,8 +346,7 @@ fn read_delivery(s: &mut Section<'_>) -> Delivery {
             if let Some(item) = s.take("ack_timeout")
                 && (word.is_some() || !s.has("delivery"))
             {
-                let message =
-                    "this needs delivery = \"ack\" or \"atomic\"; nobody waits in \"async\"";
+                let message = "this needs delivery = \"ack\" or \"atomic\"; nobody waits in \"async\"";
                 s.reading().object(&item, Complaint::new(message));
             }
             Delivery::Async
@@ -398,31 +374,20 @@ impl Conflict {
             })
         });
         if resolve == Some(Resolve::Node) && prefer.is_none() {
-            s.missing(
-                "prefer",
-                "resolve = \"node\" needs the node whose version stays",
-            );
+            s.missing("prefer", "resolve = \"node\" needs the node whose version stays");
         }
         s.finish(|_| None);
-        Some(Self {
-            resolve: resolve?,
-            by: by.unwrap_or(ResolveBy::CommitTime),
-            prefer: prefer.flatten(),
-        })
+        Some(Self { resolve: resolve?, by: by.unwrap_or(ResolveBy::CommitTime), prefer: prefer.flatten() })
     }
 }
 
 /// Like [`known_peer`], where this node may be named too.
 fn known_node(text: &str, names: &Names) -> Result<NodeName, Complaint> {
     if names.node.is_none() {
-        return NodeName::new(text)
-            .ok_or_else(|| Complaint::new(format!("`{text}` is no node name")));
+        return NodeName::new(text).ok_or_else(|| Complaint::new(format!("`{text}` is no node name")));
     }
     known_peer(text, names).map_err(|_| {
         let all = names.peers.iter().chain(&names.node).map(NodeName::as_str);
-        Complaint::new(format!(
-            "neither this node nor a [[peer]] is named `{text}`"
-        ))
-        .suggest(nearest(text, all))
+        Complaint::new(format!("neither this node nor a [[peer]] is named `{text}`")).suggest(nearest(text, all))
     })
 }

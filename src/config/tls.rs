@@ -58,18 +58,8 @@ impl Tls {
         };
         let tls = Self {
             mode,
-            cert: file(
-                "cert",
-                Kind::Public,
-                true,
-                "the PEM file of the server certificate, or set mode = \"disable\"",
-            ),
-            key: file(
-                "key",
-                Kind::Private,
-                true,
-                "the PEM file of the certificate's private key",
-            ),
+            cert: file("cert", Kind::Public, true, "the PEM file of the server certificate, or set mode = \"disable\""),
+            key: file("key", Kind::Private, true, "the PEM file of the certificate's private key"),
             ca: file(
                 "ca",
                 Kind::Public,

@@ -61,11 +61,7 @@ impl Endpoint {
                 let dir = path.parent().unwrap_or(path);
                 let usual = SOCKET_DIRS.iter().any(|usual| Path::new(usual) == dir);
                 let named = dir.display().to_string();
-                if usual {
-                    vec!["localhost".to_owned(), named]
-                } else {
-                    vec![named]
-                }
+                if usual { vec!["localhost".to_owned(), named] } else { vec![named] }
             }
         }
     }

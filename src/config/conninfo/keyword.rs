@@ -58,14 +58,10 @@ pub enum ConnInfoError {
         suggestion: Option<&'static str>,
     },
     /// The port is none; what stands there may be half a password, so it is not repeated.
-    #[error(
-        "connection string: a port is a number from 1 to 65535 (in a URI, `/` in a password is written %2F)"
-    )]
+    #[error("connection string: a port is a number from 1 to 65535 (in a URI, `/` in a password is written %2F)")]
     Port,
     /// libpq would try one after another.
-    #[error(
-        "connection string: several hosts are given; a node is one server, so name the one to use"
-    )]
+    #[error("connection string: several hosts are given; a node is one server, so name the one to use")]
     SeveralHosts,
     /// The keywords contradict each other.
     #[error("connection string: {0}")]
@@ -75,9 +71,7 @@ pub enum ConnInfoError {
 impl From<ConnInfoError> for Complaint {
     fn from(e: ConnInfoError) -> Self {
         let suggestion = match &e {
-            ConnInfoError::Unknown { suggestion, .. } | ConnInfoError::Value { suggestion, .. } => {
-                *suggestion
-            }
+            ConnInfoError::Unknown { suggestion, .. } | ConnInfoError::Value { suggestion, .. } => *suggestion,
             _ => None,
         };
         Complaint::new(e.to_string()).suggest(suggestion)
@@ -94,8 +88,7 @@ enum Support {
 use Support::{Ignored, Only, Refused, Taken};
 
 const NO_GSS: &str = "GSSAPI is not supported for the proxy's own connections; use TLS";
-const NO_OAUTH: &str =
-    "OAuth is not supported for the proxy's own connections; use a password, a certificate or peer";
+const NO_OAUTH: &str = "OAuth is not supported for the proxy's own connections; use a password, a certificate or peer";
 const ONE_HOST: &str = "not supported: a node is one server, so name the one to use";
 const NO_SERVICE: &str = "service files are not read; write the keywords here";
 const MADE_BY_PROXY: &str = "not supported: the proxy itself decides this";
@@ -128,10 +121,7 @@ const KEYWORDS: &[(&str, Support)] = &[
     ("tcp_user_timeout", Ignored),
     (
         "channel_binding",
-        Only(
-            &["prefer", "disable"],
-            "not supported; sslmode=verify-full guards against the same attack",
-        ),
+        Only(&["prefer", "disable"], "not supported; sslmode=verify-full guards against the same attack"),
     ),
     ("gssencmode", Only(&["disable", "prefer"], NO_GSS)),
     ("gssdelegation", Only(&["0"], NO_GSS)),
@@ -139,54 +129,16 @@ const KEYWORDS: &[(&str, Support)] = &[
     ("krbsrvname", Refused(NO_GSS)),
     ("load_balance_hosts", Only(&["disable"], ONE_HOST)),
     ("target_session_attrs", Only(&["any"], ONE_HOST)),
-    (
-        "sslcompression",
-        Only(&["0"], "TLS compression is unsafe and not supported"),
-    ),
-    (
-        "sslsni",
-        Only(&["1"], "not supported: the server name is always sent"),
-    ),
-    (
-        "sslcertmode",
-        Only(
-            &["allow"],
-            "not supported: a certificate is shown when sslcert is set and the server asks",
-        ),
-    ),
-    (
-        "ssl_min_protocol_version",
-        Only(
-            &["TLSv1", "TLSv1.1", "TLSv1.2"],
-            "not supported: TLS 1.2 and 1.3 are offered",
-        ),
-    ),
-    (
-        "ssl_max_protocol_version",
-        Only(&["TLSv1.3"], "not supported: TLS 1.2 and 1.3 are offered"),
-    ),
-    (
-        "sslpassword",
-        Refused(
-            "encrypted private keys are not supported; decrypt it with `openssl pkey` and chmod 0600",
-        ),
-    ),
-    (
-        "sslcrldir",
-        Refused("not supported; put the lists into one file and name it with sslcrl"),
-    ),
-    (
-        "sslkeylogfile",
-        Refused("not supported: TLS secrets are never written out"),
-    ),
-    (
-        "requirepeer",
-        Refused("not supported; keep the socket in a directory only the server's user can write"),
-    ),
-    (
-        "require_auth",
-        Refused("not supported; sslmode=verify-full makes sure who asks for the password"),
-    ),
+    ("sslcompression", Only(&["0"], "TLS compression is unsafe and not supported")),
+    ("sslsni", Only(&["1"], "not supported: the server name is always sent")),
+    ("sslcertmode", Only(&["allow"], "not supported: a certificate is shown when sslcert is set and the server asks")),
+    ("ssl_min_protocol_version", Only(&["TLSv1", "TLSv1.1", "TLSv1.2"], "not supported: TLS 1.2 and 1.3 are offered")),
+    ("ssl_max_protocol_version", Only(&["TLSv1.3"], "not supported: TLS 1.2 and 1.3 are offered")),
+    ("sslpassword", Refused("encrypted private keys are not supported; decrypt it with `openssl pkey` and chmod 0600")),
+    ("sslcrldir", Refused("not supported; put the lists into one file and name it with sslcrl")),
+    ("sslkeylogfile", Refused("not supported: TLS secrets are never written out")),
+    ("requirepeer", Refused("not supported; keep the socket in a directory only the server's user can write")),
+    ("require_auth", Refused("not supported; sslmode=verify-full makes sure who asks for the password")),
     ("service", Refused(NO_SERVICE)),
     ("servicefile", Refused(NO_SERVICE)),
     ("replication", Refused(MADE_BY_PROXY)),
@@ -201,10 +153,7 @@ const KEYWORDS: &[(&str, Support)] = &[
 ];
 
 fn known() -> impl Iterator<Item = &'static str> {
-    KEYWORDS
-        .iter()
-        .filter(|(_, s)| !matches!(s, Refused(_)))
-        .map(|(k, _)| *k)
+    KEYWORDS.iter().filter(|(_, s)| !matches!(s, Refused(_))).map(|(k, _)| *k)
 }
 
 impl ConnInfo {
@@ -214,15 +163,10 @@ impl ConnInfo {
             let suggestion = nearest(keyword, known());
             // After a password with an unquoted blank this may be a piece of it: then it is not repeated.
             let keyword = match (self.password.is_some(), suggestion) {
-                (true, None) => {
-                    "***; if it belongs to the password before it, put the password in single quotes"
-                }
+                (true, None) => "***; if it belongs to the password before it, put the password in single quotes",
                 _ => keyword,
             };
-            return Err(ConnInfoError::Unknown {
-                keyword: keyword.to_owned(),
-                suggestion,
-            });
+            return Err(ConnInfoError::Unknown { keyword: keyword.to_owned(), suggestion });
         };
         match support {
             _ if value.is_empty() => Ok(()),
@@ -248,9 +192,7 @@ impl ConnInfo {
             "sslcert" => self.sslcert = Some(PathBuf::from(value)),
             "sslkey" => self.sslkey = Some(PathBuf::from(value)),
             "sslcrl" => self.sslcrl = Some(PathBuf::from(value)),
-            "sslnegotiation" => {
-                self.sslnegotiation = Some(choice::<SslNegotiation>(keyword, value)?)
-            }
+            "sslnegotiation" => self.sslnegotiation = Some(choice::<SslNegotiation>(keyword, value)?),
             "connect_timeout" => self.connect_timeout = Some(seconds(keyword, value)?),
             "application_name" => self.application_name = Some(value),
             _ => self.options = Some(value),
@@ -270,27 +212,16 @@ impl ConnInfo {
             ("password", self.password.as_ref().map(|_| "***".to_owned())),
             ("passfile", path(&self.passfile)),
             ("sslmode", self.sslmode.map(|m| m.word().to_owned())),
-            (
-                "sslrootcert",
-                self.sslrootcert.as_ref().map(ToString::to_string),
-            ),
+            ("sslrootcert", self.sslrootcert.as_ref().map(ToString::to_string)),
             ("sslcert", path(&self.sslcert)),
             ("sslkey", path(&self.sslkey)),
             ("sslcrl", path(&self.sslcrl)),
-            (
-                "sslnegotiation",
-                self.sslnegotiation.map(|n| n.word().to_owned()),
-            ),
-            (
-                "connect_timeout",
-                self.connect_timeout.map(|t| t.as_secs().to_string()),
-            ),
+            ("sslnegotiation", self.sslnegotiation.map(|n| n.word().to_owned())),
+            ("connect_timeout", self.connect_timeout.map(|t| t.as_secs().to_string())),
             ("application_name", self.application_name.clone()),
             ("options", self.options.clone()),
         ];
-        all.into_iter()
-            .filter_map(|(keyword, value)| Some((keyword, value?)))
-            .collect()
+        all.into_iter().filter_map(|(keyword, value)| Some((keyword, value?))).collect()
     }
 }
 
@@ -313,12 +244,7 @@ impl std::fmt::Display for RootCert {
 }
 
 fn bad(keyword: &'static str, value: String, allowed: impl Into<String>) -> ConnInfoError {
-    ConnInfoError::Value {
-        keyword,
-        value,
-        allowed: allowed.into(),
-        suggestion: None,
-    }
+    ConnInfoError::Value { keyword, value, allowed: allowed.into(), suggestion: None }
 }
 
 fn host(value: String) -> Result<Host, ConnInfoError> {
@@ -326,30 +252,16 @@ fn host(value: String) -> Result<Host, ConnInfoError> {
         return Err(ConnInfoError::SeveralHosts);
     }
     if value.starts_with('@') {
-        return Err(bad(
-            "host",
-            value,
-            "abstract sockets are not supported; name the directory of the socket",
-        ));
+        return Err(bad("host", value, "abstract sockets are not supported; name the directory of the socket"));
     }
-    Ok(if value.starts_with('/') {
-        Host::Unix(PathBuf::from(value))
-    } else {
-        Host::Tcp(value)
-    })
+    Ok(if value.starts_with('/') { Host::Unix(PathBuf::from(value)) } else { Host::Tcp(value) })
 }
 
 fn hostaddr(value: String) -> Result<IpAddr, ConnInfoError> {
     if value.contains(',') {
         return Err(ConnInfoError::SeveralHosts);
     }
-    value.parse().map_err(|_| {
-        bad(
-            "hostaddr",
-            value,
-            "not an IP address; a host name goes into `host`",
-        )
-    })
+    value.parse().map_err(|_| bad("hostaddr", value, "not an IP address; a host name goes into `host`"))
 }
 
 fn port(value: String) -> Result<u16, ConnInfoError> {
@@ -366,11 +278,7 @@ fn port(value: String) -> Result<u16, ConnInfoError> {
 fn seconds(keyword: &'static str, value: String) -> Result<Duration, ConnInfoError> {
     match value.trim().parse::<i32>() {
         Ok(n) => Ok(Duration::from_secs(u64::try_from(n).unwrap_or(0))),
-        Err(_) => Err(bad(
-            keyword,
-            value,
-            "give a whole number of seconds (0 waits for ever)",
-        )),
+        Err(_) => Err(bad(keyword, value, "give a whole number of seconds (0 waits for ever)")),
     }
 }
 

@@ -9,10 +9,7 @@ pub(crate) type Pairs = Vec<(String, String)>;
 
 /// Takes a connection string of either form apart.
 pub(crate) fn pairs(text: &str) -> Result<Pairs, ConnInfoError> {
-    match text
-        .strip_prefix("postgresql://")
-        .or_else(|| text.strip_prefix("postgres://"))
-    {
+    match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
         Some(rest) => uri(rest),
         None => keywords(text),
     }
@@ -51,22 +48,14 @@ fn keywords(text: &str) -> Result<Pairs, ConnInfoError> {
             at,
             what: "this word is no keyword=value; a value with a blank in it is put in single quotes",
         };
-        let end = rest
-            .find(|c| c == '=' || is_blank(c))
-            .ok_or(missing.clone())?;
+        let end = rest.find(|c| c == '=' || is_blank(c)).ok_or(missing.clone())?;
         let (keyword, after) = rest.split_at_checked(end).ok_or(missing.clone())?;
-        let after = after
-            .trim_start_matches(is_blank)
-            .strip_prefix('=')
-            .ok_or(missing.clone())?;
+        let after = after.trim_start_matches(is_blank).strip_prefix('=').ok_or(missing.clone())?;
         if keyword.is_empty() {
             return Err(missing);
         }
-        let (value, after) =
-            value(after.trim_start_matches(is_blank)).ok_or(ConnInfoError::Syntax {
-                at,
-                what: "the single quote that begins this value is not closed",
-            })?;
+        let (value, after) = value(after.trim_start_matches(is_blank))
+            .ok_or(ConnInfoError::Syntax { at, what: "the single quote that begins this value is not closed" })?;
         found.push((keyword.to_owned(), value));
         rest = after.trim_start_matches(is_blank);
     }
@@ -117,9 +106,7 @@ fn uri(text: &str) -> Result<Pairs, ConnInfoError> {
     };
     let (host, rest) = uri_host(rest)?;
     if host.contains('@') {
-        return Err(ConnInfoError::Uri(
-            "a `@` in a user's name or password is written %40",
-        ));
+        return Err(ConnInfoError::Uri("a `@` in a user's name or password is written %40"));
     }
     push("host", host)?;
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -137,9 +124,7 @@ fn uri(text: &str) -> Result<Pairs, ConnInfoError> {
 /// The host, without its brackets, and what follows it.
 fn uri_host(text: &str) -> Result<(&str, &str), ConnInfoError> {
     if let Some(inner) = text.strip_prefix('[') {
-        let (host, rest) = inner
-            .split_once(']')
-            .ok_or(ConnInfoError::Uri("`[` without its `]` around the address"))?;
+        let (host, rest) = inner.split_once(']').ok_or(ConnInfoError::Uri("`[` without its `]` around the address"))?;
         if host.is_empty() {
             return Err(ConnInfoError::Uri("no address between `[` and `]`"));
         }
@@ -148,9 +133,7 @@ fn uri_host(text: &str) -> Result<(&str, &str), ConnInfoError> {
         }
         return match rest.is_empty() || rest.starts_with([':', '/', '?']) {
             true => Ok((host, rest)),
-            false => Err(ConnInfoError::Uri(
-                "only `:`, `/` or `?` may follow the `]`",
-            )),
+            false => Err(ConnInfoError::Uri("only `:`, `/` or `?` may follow the `]`")),
         };
     }
     let end = text.find([':', '/', '?']).unwrap_or(text.len());
@@ -159,13 +142,10 @@ fn uri_host(text: &str) -> Result<(&str, &str), ConnInfoError> {
 }
 
 fn uri_parameter(text: &str) -> Result<(String, String), ConnInfoError> {
-    let (keyword, value) = text.split_once('=').ok_or(ConnInfoError::Uri(
-        "a parameter after `?` has no `=` and value",
-    ))?;
+    let (keyword, value) =
+        text.split_once('=').ok_or(ConnInfoError::Uri("a parameter after `?` has no `=` and value"))?;
     if value.contains('=') {
-        return Err(ConnInfoError::Uri(
-            "a `=` inside a parameter's value is written %3D",
-        ));
+        return Err(ConnInfoError::Uri("a `=` inside a parameter's value is written %3D"));
     }
     let (keyword, value) = (percent_decode(keyword)?, percent_decode(value)?);
     // What JDBC writes; libpq reads it in a URI too.
@@ -176,14 +156,9 @@ fn uri_parameter(text: &str) -> Result<(String, String), ConnInfoError> {
 }
 
 fn percent_decode(text: &str) -> Result<String, ConnInfoError> {
-    const BAD: ConnInfoError = ConnInfoError::Uri(
-        "a `%` is followed by two hexadecimal digits; a literal one is written %25",
-    );
-    let hex = |b: Option<u8>| {
-        b.and_then(|b| char::from(b).to_digit(16))
-            .and_then(|d| u8::try_from(d).ok())
-            .ok_or(BAD)
-    };
+    const BAD: ConnInfoError =
+        ConnInfoError::Uri("a `%` is followed by two hexadecimal digits; a literal one is written %25");
+    let hex = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok()).ok_or(BAD);
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -17,10 +17,7 @@ fn in_force() -> String {
 #[test]
 fn the_example_loads() {
     let config = load(EXAMPLE);
-    assert_eq!(
-        (config.allow.len(), config.peers.len(), config.tables.len()),
-        (2, 1, 2)
-    );
+    assert_eq!((config.allow.len(), config.peers.len(), config.tables.len()), (2, 1, 2));
 }
 
 #[test]
@@ -49,27 +46,8 @@ fn every_key_is_there() {
         "unreplicable",
         "ddl",
     ];
-    let others = [
-        "mode",
-        "cert",
-        "key",
-        "ca",
-        "address",
-        "database",
-        "user",
-        "trust",
-        "connect",
-        "spill_after",
-    ];
-    for key in KEYS
-        .iter()
-        .chain(&table)
-        .chain(&others)
-        .chain(&["max_queue_bytes"])
-    {
-        assert!(
-            stated.lines().any(|l| l.starts_with(&format!("{key} = "))),
-            "{key}"
-        );
+    let others = ["mode", "cert", "key", "ca", "address", "database", "user", "trust", "connect", "spill_after"];
+    for key in KEYS.iter().chain(&table).chain(&others).chain(&["max_queue_bytes"]) {
+        assert!(stated.lines().any(|l| l.starts_with(&format!("{key} = "))), "{key}");
     }
 }

@@ -10,58 +10,20 @@ use crate::config::*;
 fn a_name_is_all_that_must_be_said() {
     let config = load_node("");
     assert_eq!(config.node.name.as_str(), "a");
-    assert_eq!(
-        config
-            .node
-            .listen
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>(),
-        ["127.0.0.1:6432"]
-    );
+    assert_eq!(config.node.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:6432"]);
     assert_eq!(config.node.server, ConnInfo::default());
-    assert_eq!(
-        (config.node.control, config.node.admin, config.node.metrics),
-        (None, None, None)
-    );
-    assert_eq!(
-        (
-            config.node.max_connections,
-            config.node.threads,
-            config.node.user_timeout
-        ),
-        (None, None, None)
-    );
-    assert_eq!(
-        config.tls,
-        Tls {
-            mode: TlsMode::Disable,
-            cert: None,
-            key: None,
-            ca: None
-        }
-    );
+    assert_eq!((config.node.control, config.node.admin, config.node.metrics), (None, None, None));
+    assert_eq!((config.node.max_connections, config.node.threads, config.node.user_timeout), (None, None, None));
+    assert_eq!(config.tls, Tls { mode: TlsMode::Disable, cert: None, key: None, ca: None });
     assert!(config.allow.is_empty() && config.peers.is_empty() && config.tables.is_empty());
 }
 
 #[test]
 fn a_socket_takes_the_port_of_the_first_tcp_entry() {
-    let shown = |text: &str| -> Vec<String> {
-        load_node(text)
-            .node
-            .listen
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    };
+    let shown = |text: &str| -> Vec<String> { load_node(text).node.listen.iter().map(ToString::to_string).collect() };
     assert_eq!(
         shown(r#"listen = ["/run/a", "*:7001", "[::1]:7002", "/run/b/.s.PGSQL.9"]"#),
-        [
-            "/run/a/.s.PGSQL.7001",
-            "*:7001",
-            "[::1]:7002",
-            "/run/b/.s.PGSQL.9"
-        ]
+        ["/run/a/.s.PGSQL.7001", "*:7001", "[::1]:7002", "/run/b/.s.PGSQL.9"]
     );
     assert_eq!(shown(r#"listen = "/run/a""#), ["/run/a/.s.PGSQL.6432"]);
     assert_eq!(
@@ -77,14 +39,8 @@ fn control_lies_on_top_of_server() {
            control = "dbname=app user=pgcanon port=5434""#,
     );
     let control = config.node.control.unwrap();
-    assert_eq!(
-        control.to_string(),
-        "host=/srv port=5434 dbname=app user=pgcanon sslmode=disable"
-    );
-    assert_eq!(
-        config.node.server.to_string(),
-        "host=/srv port=5433 sslmode=disable"
-    );
+    assert_eq!(control.to_string(), "host=/srv port=5434 dbname=app user=pgcanon sslmode=disable");
+    assert_eq!(config.node.server.to_string(), "host=/srv port=5433 sslmode=disable");
 }
 
 #[test]
@@ -122,23 +78,11 @@ fn limits_and_times_are_taken_as_written() {
            log = "json""#,
     )
     .node;
-    assert_eq!(
-        (node.max_connections, node.threads),
-        (None, NonZeroUsize::new(2))
-    );
-    assert_eq!(
-        (node.drain_timeout, node.user_timeout),
-        (Duration::ZERO, Some(Duration::from_millis(250)))
-    );
-    assert_eq!(
-        (node.keepalive.idle, node.keepalive.count),
-        (Duration::ZERO, 3)
-    );
+    assert_eq!((node.max_connections, node.threads), (None, NonZeroUsize::new(2)));
+    assert_eq!((node.drain_timeout, node.user_timeout), (Duration::ZERO, Some(Duration::from_millis(250))));
+    assert_eq!((node.keepalive.idle, node.keepalive.count), (Duration::ZERO, 3));
     assert_eq!((node.auth, node.log), (Auth::Relay, LogFormat::Json));
-    assert_eq!(
-        load_node("max_connections = 7").node.max_connections,
-        NonZeroUsize::new(7)
-    );
+    assert_eq!(load_node("max_connections = 7").node.max_connections, NonZeroUsize::new(7));
 }
 
 #[test]
@@ -146,16 +90,11 @@ fn relative_paths_are_found_beside_the_file() {
     let site = Site::new();
     let text = "[node]\nname='a'\ncluster_key_file='certs/cluster.key'\n[tls]\ncert='certs/server.crt'\nkey='certs/server.key'";
     let config = site.load(text).unwrap();
-    assert_eq!(
-        config.node.cluster_key_file,
-        Some(site.path("certs/cluster.key"))
-    );
+    assert_eq!(config.node.cluster_key_file, Some(site.path("certs/cluster.key")));
     assert_eq!(config.tls.key, Some(site.path("certs/server.key")));
     assert_eq!(config.tls.mode, TlsMode::Allow);
     // Tests start in the root of the crate: what is not beside the file is looked for there.
-    let config = site
-        .load("[node]\nname='a'\n[tls]\nmode='allow'\ncert='Cargo.toml'\nkey='certs/server.key'")
-        .unwrap();
+    let config = site.load("[node]\nname='a'\n[tls]\nmode='allow'\ncert='Cargo.toml'\nkey='certs/server.key'").unwrap();
     assert_eq!(config.tls.cert, Some(PathBuf::from("Cargo.toml")));
 }
 
@@ -167,21 +106,14 @@ fn tls_that_is_off_may_lack_its_files() {
 
 #[test]
 fn allow_rules_keep_their_order() {
-    let config = load_node(
-        "[[allow]]\naddress='local'\n[[allow]]\naddress=['10.0.0.0/8']\ndatabase='app'\ntrust=true\n",
-    );
+    let config =
+        load_node("[[allow]]\naddress='local'\n[[allow]]\naddress=['10.0.0.0/8']\ndatabase='app'\ntrust=true\n");
     let at = |source| admit(&config.allow, source, "app", "u");
     assert_eq!(at(Source::Local), Admission::Admitted { trust: false });
-    assert_eq!(
-        at(Source::Addr([10, 0, 0, 1].into())),
-        Admission::Admitted { trust: true }
-    );
+    assert_eq!(at(Source::Addr([10, 0, 0, 1].into())), Admission::Admitted { trust: true });
     assert_eq!(at(Source::Addr([11, 0, 0, 1].into())), Admission::Refused);
     assert_eq!(config.allow[0].database, Names::All);
-    assert_eq!(
-        load_node("[[allow]]\nuser=['x', 'all']").allow[0].user,
-        Names::All
-    );
+    assert_eq!(load_node("[[allow]]\nuser=['x', 'all']").allow[0].user, Names::All);
 }
 
 #[test]
@@ -214,46 +146,18 @@ peers = []
 conflict = { resolve = "last" }
 "#,
     );
-    let [one, all] = config.tables.as_slice() else {
-        panic!("{:?}", config.tables)
-    };
+    let [one, all] = config.tables.as_slice() else { panic!("{:?}", config.tables) };
     let name = |n| NodeName::new(n).unwrap();
     assert_eq!(one.peers, Some(vec![name("b"), name("c")]));
-    assert_eq!(
-        one.rename[&name("b")],
-        TableName {
-            schema: "remote".into(),
-            table: "rmt.test".into()
-        }
-    );
+    assert_eq!(one.rename[&name("b")], TableName { schema: "remote".into(), table: "rmt.test".into() });
     assert_eq!(one.delivery, Delivery::Atomic(Duration::from_secs(2)));
-    assert_eq!(
-        (one.on_error, one.triggers),
-        (OnError::Park, Some(Triggers::Skip))
-    );
-    assert_eq!(
-        (one.unreplicable, one.ddl),
-        (Unreplicable::Warn, Ddl::Local)
-    );
+    assert_eq!((one.on_error, one.triggers), (OnError::Park, Some(Triggers::Skip)));
+    assert_eq!((one.unreplicable, one.ddl), (Unreplicable::Warn, Ddl::Local));
     assert_eq!(
         one.conflict,
-        Some(Conflict {
-            resolve: Resolve::Node,
-            by: ResolveBy::Column("mod:time".into()),
-            prefer: Some(name("a"))
-        })
+        Some(Conflict { resolve: Resolve::Node, by: ResolveBy::Column("mod:time".into()), prefer: Some(name("a")) })
     );
-    assert_eq!(
-        (all.name.is_exact(), all.peers.as_deref(), all.triggers),
-        (false, Some(&[][..]), None)
-    );
-    assert_eq!(
-        all.conflict,
-        Some(Conflict {
-            resolve: Resolve::Last,
-            by: ResolveBy::CommitTime,
-            prefer: None
-        })
-    );
+    assert_eq!((all.name.is_exact(), all.peers.as_deref(), all.triggers), (false, Some(&[][..]), None));
+    assert_eq!(all.conflict, Some(Conflict { resolve: Resolve::Last, by: ResolveBy::CommitTime, prefer: None }));
     assert_eq!(config.peers[0].max_queue_bytes, 2 << 20);
 }

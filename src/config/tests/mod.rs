@@ -64,11 +64,7 @@ fn problems(text: &str) -> Vec<String> {
     let problem = |p: &Problem| {
         let shown = p.to_string();
         let file = p.file.display().to_string();
-        shown
-            .strip_prefix(&file)
-            .and_then(|s| s.strip_prefix(':'))
-            .unwrap()
-            .to_owned()
+        shown.strip_prefix(&file).and_then(|s| s.strip_prefix(':')).unwrap().to_owned()
     };
     match Site::new().load(text) {
         Ok(_) => Vec::new(),

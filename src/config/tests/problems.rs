@@ -40,10 +40,7 @@ fn broken_toml_has_lines_too() {
     let found = problems("[node]\nname = \"a\nlisten = [\n\nx = = 2\n");
     assert!(found.len() > 1 && found[0].starts_with("2: "), "{found:?}");
     let found = problems("[node]\nname = \"a\"\nname = \"b\"\n");
-    assert!(
-        found.len() == 1 && found[0].starts_with("3: duplicate key"),
-        "{found:?}"
-    );
+    assert!(found.len() == 1 && found[0].starts_with("3: duplicate key"), "{found:?}");
     assert_eq!(problems(""), [" node: the section [node] is missing"]);
 }
 
@@ -52,10 +49,7 @@ fn a_file_that_cannot_be_read_is_said_so() {
     let site = Site::new();
     let load = |name: &str| Config::load(&site.path(name)).unwrap_err().to_string();
     let missing = load("none.toml");
-    assert!(
-        missing.contains("none.toml: the configuration cannot be read: No such file"),
-        "{missing}"
-    );
+    assert!(missing.contains("none.toml: the configuration cannot be read: No such file"), "{missing}");
     std::fs::write(site.path("latin1.toml"), b"# ok\n# caf\xe9\n").unwrap();
     assert!(load("latin1.toml").ends_with("latin1.toml:2: this line is not UTF-8"));
 }
@@ -69,10 +63,7 @@ fn sections_have_their_brackets() {
             "3: peer: there may be several of these; write each [[peer]]"
         ]
     );
-    assert_eq!(
-        problems("node = 1"),
-        ["1: node: this must be a table, not an integer"]
-    );
+    assert_eq!(problems("node = 1"), ["1: node: this must be a table, not an integer"]);
 }
 
 #[test]
@@ -88,10 +79,7 @@ fn listen_entries_have_the_line_of_their_own() {
             "10: node.metrics: `*:x` is not an address with its port, such as \"127.0.0.1:6433\"",
         ]
     );
-    assert_eq!(
-        node_problems("listen = []"),
-        ["3: node.listen: an empty list: nobody could connect"]
-    );
+    assert_eq!(node_problems("listen = []"), ["3: node.listen: an empty list: nobody could connect"]);
     assert_eq!(
         node_problems("listen = \"127.0.0.1:7\"\nadmin = \"localhost:7\""),
         ["4: node.admin: `127.0.0.1:7` is in `listen` already; give this another port"]
@@ -131,10 +119,7 @@ fn connection_strings_are_checked_with_what_lies_under_them() {
         node_problems("server = \"host=/srv prot=1\"\ncontrol = \"user=u\""),
         ["3: node.server: connection string: unknown keyword `prot`; did you mean `port`?"]
     );
-    assert_eq!(
-        node_problems("control = \"dbname=app\""),
-        ["3: node.control: this names no role; add user=NAME"]
-    );
+    assert_eq!(node_problems("control = \"dbname=app\""), ["3: node.control: this names no role; add user=NAME"]);
     assert_eq!(
         node_problems("server = \"sslmode=disable\"\ncontrol = \"user=u sslnegotiation=direct\""),
         [
@@ -143,14 +128,9 @@ fn connection_strings_are_checked_with_what_lies_under_them() {
     );
     assert_eq!(
         node_problems("auth = \"scram\""),
-        [
-            "3: node.auth: `scram` reads the server's verifiers over the control connection; set `control`"
-        ]
+        ["3: node.auth: `scram` reads the server's verifiers over the control connection; set `control`"]
     );
-    assert_eq!(
-        node_problems("auth = \"scram\"\ncontrol = \"user=u port=x\"").len(),
-        1
-    );
+    assert_eq!(node_problems("auth = \"scram\"\ncontrol = \"user=u port=x\"").len(), 1);
     assert!(node_problems("auth = \"scram\"\ncontrol = \"user=u\"").is_empty());
 }
 
@@ -173,10 +153,7 @@ fn an_unset_variable_is_named_and_no_secret_is_told() {
         "control = \"postgres://u:hunter2@secretbit@h/db\"",
     ] {
         let found = node_problems(text).join("\n");
-        assert!(
-            !found.is_empty() && !found.contains("hunter2") && !found.contains("secretbit"),
-            "{text}: {found}"
-        );
+        assert!(!found.is_empty() && !found.contains("hunter2") && !found.contains("secretbit"), "{text}: {found}");
     }
 }
 
@@ -198,12 +175,10 @@ fn files_must_be_there_and_private() {
     ];
     // The temporary directory has another name every time.
     let shorten = |s: &String| {
-        let words = s
-            .split_inclusive(' ')
-            .map(|w| match (w.find('/'), w.find("/certs")) {
-                (Some(from), Some(to)) if from < to => format!("{}/…{}", &w[..from], &w[to..]),
-                _ => w.to_owned(),
-            });
+        let words = s.split_inclusive(' ').map(|w| match (w.find('/'), w.find("/certs")) {
+            (Some(from), Some(to)) if from < to => format!("{}/…{}", &w[..from], &w[to..]),
+            _ => w.to_owned(),
+        });
         words.collect::<String>()
     };
     assert_eq!(found.iter().map(shorten).collect::<Vec<_>>(), wants);
@@ -212,9 +187,7 @@ fn files_must_be_there_and_private() {
 #[test]
 fn allow_rules_say_what_they_mean() {
     assert_eq!(
-        node_problems(
-            "[[allow]]\naddress = [\"10.0.0.1/8\", \"localhost\"]\nuser = []\ntrust = \"yes\"\ndb = \"app\""
-        ),
+        node_problems("[[allow]]\naddress = [\"10.0.0.1/8\", \"localhost\"]\nuser = []\ntrust = \"yes\"\ndb = \"app\""),
         [
             "4: allow.address: `10.0.0.1/8` has address bits beyond its prefix; did you mean `10.0.0.0/8`?",
             "4: allow.address: `localhost` is not an address or a network, such as \"10.0.0.0/8\" or \"::1\", nor `local`; \

@@ -70,15 +70,7 @@ log_level = "warn"
         "log_level",
     ];
     assert_eq!(found.live, live.map(|k| format!("node.{k}")));
-    let restart = [
-        "name",
-        "listen",
-        "admin",
-        "metrics",
-        "cluster_key_file",
-        "threads",
-        "log",
-    ];
+    let restart = ["name", "listen", "admin", "metrics", "cluster_key_file", "threads", "log"];
     assert_eq!(found.restart, restart.map(|k| format!("node.{k}")));
 }
 
@@ -86,10 +78,7 @@ log_level = "warn"
 fn tls_and_allow_are_live() {
     let new = "[node]\nname='a'\n[tls]\nmode='require'\ncert='certs/server.crt'\nkey='certs/server.key'\nca='certs/ca.crt'\n[[allow]]";
     let found = changes("[node]\nname='a'", new);
-    assert_eq!(
-        found.live,
-        ["tls.mode", "tls.cert", "tls.key", "tls.ca", "allow"]
-    );
+    assert_eq!(found.live, ["tls.mode", "tls.cert", "tls.key", "tls.ca", "allow"]);
     assert!(found.restart.is_empty());
 }
 
@@ -114,23 +103,13 @@ name = "s.u"
 name = "s.*"
 "#;
     let found = changes(OLD, new);
-    let want = [
-        "peer.b.connect",
-        "peer.b.spill_after",
-        "peer.c",
-        "peer.d",
-        "table.s.t",
-        "table.s.u",
-    ];
+    let want = ["peer.b.connect", "peer.b.spill_after", "peer.c", "peer.d", "table.s.t", "table.s.u"];
     assert_eq!(found.live, want);
     assert!(found.restart.is_empty());
 }
 
 #[test]
 fn the_order_of_rules_is_a_change() {
-    let swapped = OLD
-        .replace("s.t", "X")
-        .replace("s.*", "s.t")
-        .replace('X', "s.*");
+    let swapped = OLD.replace("s.t", "X").replace("s.*", "s.t").replace('X', "s.*");
     assert_eq!(changes(OLD, &swapped).live, ["table (order)"]);
 }

@@ -38,11 +38,7 @@ impl<'a> Attrs<'a> {
     /// The value of the attribute that must stand here.
     pub(super) fn read(&mut self, attr: u8) -> Result<&'a [u8], String> {
         if self.peek() != attr {
-            return Err(format!(
-                "Expected attribute \"{}\" but found \"{}\".",
-                char::from(attr),
-                shown(self.peek())
-            ));
+            return Err(format!("Expected attribute \"{}\" but found \"{}\".", char::from(attr), shown(self.peek())));
         }
         self.bump();
         self.value(attr)
@@ -55,10 +51,7 @@ impl<'a> Attrs<'a> {
             return Err("Attribute expected, but found end of string.".into());
         }
         if !attr.is_ascii_alphabetic() {
-            return Err(format!(
-                "Attribute expected, but found invalid character \"{}\".",
-                shown(attr)
-            ));
+            return Err(format!("Attribute expected, but found invalid character \"{}\".", shown(attr)));
         }
         self.bump();
         Ok((attr, self.value(attr)?))
@@ -66,10 +59,7 @@ impl<'a> Attrs<'a> {
 
     fn value(&mut self, attr: u8) -> Result<&'a [u8], String> {
         if self.peek() != b'=' {
-            return Err(format!(
-                "Expected character \"=\" for attribute \"{}\".",
-                char::from(attr)
-            ));
+            return Err(format!("Expected character \"=\" for attribute \"{}\".", char::from(attr)));
         }
         self.bump();
         let end = memchr::memchr(b',', self.rest).unwrap_or(self.rest.len());
@@ -82,21 +72,13 @@ impl<'a> Attrs<'a> {
 
 /// One byte as the server shows it in a message.
 pub(super) fn shown(byte: u8) -> String {
-    if byte.is_ascii_graphic() {
-        format!("'{}'", char::from(byte))
-    } else {
-        format!("0x{byte:02x}")
-    }
+    if byte.is_ascii_graphic() { format!("'{}'", char::from(byte)) } else { format!("0x{byte:02x}") }
 }
 
 /// A value as the server shows it in a message: 30 characters at most, nothing unprintable.
 pub(super) fn shown_text(bytes: &[u8]) -> String {
     let plain = |b: &u8| {
-        if b.is_ascii_graphic() {
-            char::from(*b)
-        } else {
-            '?'
-        }
+        if b.is_ascii_graphic() { char::from(*b) } else { '?' }
     };
     bytes.iter().take(30).map(plain).collect()
 }

@@ -72,11 +72,7 @@ pub struct ScramClient {
 
 impl ScramClient {
     /// Prepares a login; `channel_binding` is the end-point hash of the server's certificate, if the leg has TLS.
-    pub fn new(
-        key: ClientKey,
-        verifier: Verifier,
-        channel_binding: Option<Vec<u8>>,
-    ) -> Result<Self, ScramClientError> {
+    pub fn new(key: ClientKey, verifier: Verifier, channel_binding: Option<Vec<u8>>) -> Result<Self, ScramClientError> {
         if !key.fits(&verifier) {
             return Err(ScramClientError::KeyMismatch);
         }
@@ -84,19 +80,8 @@ impl ScramClient {
         Ok(Self::with_nonce(key, verifier, channel_binding, nonce))
     }
 
-    pub(super) fn with_nonce(
-        key: ClientKey,
-        verifier: Verifier,
-        binding: Option<Vec<u8>>,
-        nonce: String,
-    ) -> Self {
-        Self {
-            key,
-            verifier,
-            binding,
-            nonce,
-            state: State::Start,
-        }
+    pub(super) fn with_nonce(key: ClientKey, verifier: Verifier, binding: Option<Vec<u8>>, nonce: String) -> Self {
+        Self { key, verifier, binding, nonce, state: State::Start }
     }
 
     /// Answers an AuthenticationSASL body with the body of a SASLInitialResponse.
@@ -107,20 +92,15 @@ impl ScramClient {
         let offered = parse_mechanisms(body)?;
         let has = |name: &str| offered.contains(&name.as_bytes());
         // `y` tells the server that its -PLUS did not arrive, so that it can refuse a downgrade.
-        let (mechanism, gs2, bound): (_, &'static [u8], _) =
-            match (&self.binding, has(SCRAM_SHA_256_PLUS)) {
-                (Some(_), true) => (SCRAM_SHA_256_PLUS, GS2_BOUND, true),
-                (Some(_), false) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"y,,", false),
-                (None, _) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"n,,", false),
-                _ => return Err(ScramClientError::NoMechanism(listed(&offered))),
-            };
+        let (mechanism, gs2, bound): (_, &'static [u8], _) = match (&self.binding, has(SCRAM_SHA_256_PLUS)) {
+            (Some(_), true) => (SCRAM_SHA_256_PLUS, GS2_BOUND, true),
+            (Some(_), false) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"y,,", false),
+            (None, _) if has(SCRAM_SHA_256) => (SCRAM_SHA_256, b"n,,", false),
+            _ => return Err(ScramClientError::NoMechanism(listed(&offered))),
+        };
         let first = [gs2, &self.first_bare()].concat();
         self.state = State::First { gs2, bound };
-        Ok(InitialResponse {
-            mechanism: mechanism.as_bytes(),
-            data: Some(&first),
-        }
-        .encode())
+        Ok(InitialResponse { mechanism: mechanism.as_bytes(), data: Some(&first) }.encode())
     }
 
     /// Answers an AuthenticationSASLContinue body with the body of a SASLResponse.
@@ -130,22 +110,13 @@ impl ScramClient {
         };
         let server_first = sasl_payload(body, false)?;
         let nonce = self.check_server_first(server_first)?;
-        let hash = self
-            .binding
-            .as_deref()
-            .filter(|_| bound)
-            .unwrap_or_default();
+        let hash = self.binding.as_deref().filter(|_| bound).unwrap_or_default();
         let header = BASE64.encode([gs2, hash].concat());
         let without_proof = [b"c=", header.as_bytes(), b",r=", nonce].concat();
         let signed = auth_message(&self.first_bare(), server_first, &without_proof);
         let proof = xor(&self.key.0, &mac(&self.verifier.stored_key, &[&signed]));
         self.state = State::Final { signed };
-        Ok([
-            without_proof.as_slice(),
-            b",p=",
-            BASE64.encode(proof).as_bytes(),
-        ]
-        .concat())
+        Ok([without_proof.as_slice(), b",p=", BASE64.encode(proof).as_bytes()].concat())
     }
 
     /// Checks an AuthenticationSASLFinal body; only after this the server is who it should be.
@@ -160,9 +131,7 @@ impl ScramClient {
             return Err(ScramClientError::Server(shown_text(text)));
         }
         let signature = attrs.read(b'v').map_err(ScramClientError::Malformed)?;
-        let signature = BASE64
-            .decode(signature)
-            .map_err(|_| ScramClientError::ServerSignature)?;
+        let signature = BASE64.decode(signature).map_err(|_| ScramClientError::ServerSignature)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.verifier.server_key);
         hmac::verify(&key, &signed, &signature).map_err(|_| ScramClientError::ServerSignature)
     }

@@ -13,8 +13,8 @@ mod verifier;
 
 pub use client::{ScramClient, ScramClientError};
 pub use sasl::{
-    CbindFlag, InitialResponse, SaslError, authentication_sasl, cbind_flag, parse_mechanisms,
-    sasl_continue, sasl_final, sasl_payload, without_plus,
+    CbindFlag, InitialResponse, SaslError, authentication_sasl, cbind_flag, parse_mechanisms, sasl_continue,
+    sasl_final, sasl_payload, without_plus,
 };
 pub use server::{ScramError, ScramServer, Step};
 pub use verifier::{ClientKey, Verifier, VerifierError};
@@ -44,10 +44,8 @@ const NONCE_LEN: usize = 18;
 type Key = [u8; KEY_LEN];
 
 /// PostgreSQL's decoder does not look at the unused bits of the last character, so neither does this.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 fn to_key(bytes: &[u8]) -> Option<Key> {
     Key::try_from(bytes).ok()

@@ -55,25 +55,11 @@ impl<'a> InitialResponse<'a> {
         let (length, rest) = rest.split_first_chunk().ok_or(SaslError::Short)?;
         let length = i32::from_be_bytes(*length);
         if length == -1 {
-            return if rest.is_empty() {
-                Ok(Self {
-                    mechanism,
-                    data: None,
-                })
-            } else {
-                Err(SaslError::Trailing)
-            };
+            return if rest.is_empty() { Ok(Self { mechanism, data: None }) } else { Err(SaslError::Trailing) };
         }
         let length = usize::try_from(length).map_err(|_| SaslError::Short)?;
         let (data, rest) = rest.split_at_checked(length).ok_or(SaslError::Short)?;
-        if rest.is_empty() {
-            Ok(Self {
-                mechanism,
-                data: Some(data),
-            })
-        } else {
-            Err(SaslError::Trailing)
-        }
+        if rest.is_empty() { Ok(Self { mechanism, data: Some(data) }) } else { Err(SaslError::Trailing) }
     }
 
     /// Puts a body together.
@@ -110,11 +96,7 @@ pub fn parse_mechanisms(body: &[u8]) -> Result<Vec<&[u8]>, SaslError> {
         let (name, after) = c_string(rest)?;
         rest = after;
         if name.is_empty() {
-            return if rest.is_empty() {
-                Ok(names)
-            } else {
-                Err(SaslError::Trailing)
-            };
+            return if rest.is_empty() { Ok(names) } else { Err(SaslError::Trailing) };
         }
         names.push(name);
     }
@@ -123,11 +105,7 @@ pub fn parse_mechanisms(body: &[u8]) -> Result<Vec<&[u8]>, SaslError> {
 /// An AuthenticationSASL body as it must read on a leg that has no TLS of the server's: the `-PLUS` mechanism left out.
 pub fn without_plus(body: &[u8]) -> Result<Vec<u8>, SaslError> {
     let names = parse_mechanisms(body)?;
-    Ok(authentication_sasl(
-        names
-            .into_iter()
-            .filter(|name| *name != SCRAM_SHA_256_PLUS.as_bytes()),
-    ))
+    Ok(authentication_sasl(names.into_iter().filter(|name| *name != SCRAM_SHA_256_PLUS.as_bytes())))
 }
 
 /// An AuthenticationSASL body that offers these mechanisms.
@@ -154,20 +132,12 @@ pub fn sasl_final(data: &[u8]) -> Vec<u8> {
 /// The SCRAM message inside an AuthenticationSASLContinue or AuthenticationSASLFinal body.
 pub fn sasl_payload(body: &[u8], last: bool) -> Result<&[u8], SaslError> {
     let (code, data) = split_code(body)?;
-    if code == if last { CODE_FINAL } else { CODE_CONTINUE } {
-        Ok(data)
-    } else {
-        Err(SaslError::Kind(code))
-    }
+    if code == if last { CODE_FINAL } else { CODE_CONTINUE } { Ok(data) } else { Err(SaslError::Kind(code)) }
 }
 
 fn sasl_list(body: &[u8]) -> Result<&[u8], SaslError> {
     let (code, list) = split_code(body)?;
-    if code == CODE_SASL {
-        Ok(list)
-    } else {
-        Err(SaslError::Kind(code))
-    }
+    if code == CODE_SASL { Ok(list) } else { Err(SaslError::Kind(code)) }
 }
 
 fn split_code(body: &[u8]) -> Result<(u32, &[u8]), SaslError> {
@@ -183,9 +153,5 @@ fn c_string(bytes: &[u8]) -> Result<(&[u8], &[u8]), SaslError> {
 
 /// Mechanism names for a message that a person reads.
 pub(super) fn listed(names: &[&[u8]]) -> String {
-    names
-        .iter()
-        .map(|name| shown_text(name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|name| shown_text(name)).collect::<Vec<_>>().join(", ")
 }

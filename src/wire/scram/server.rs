@@ -6,8 +6,7 @@ use super::attr::{Attrs, is_printable, shown, shown_text};
 use super::sasl::{InitialResponse, SaslError, authentication_sasl, sasl_continue, sasl_final};
 use super::verifier::{ClientKey, Verifier};
 use super::{
-    BASE64, CBIND_TYPE, GS2_BOUND, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, auth_message, decode_key,
-    mac, nonce, xor,
+    BASE64, CBIND_TYPE, GS2_BOUND, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, auth_message, decode_key, mac, nonce, xor,
 };
 
 /// Why an exchange failed; the connection ends with it, as FATAL.
@@ -143,12 +142,7 @@ impl ScramServer {
     }
 
     pub(super) fn with_nonce(verifier: Verifier, binding: Option<Vec<u8>>, nonce: String) -> Self {
-        Self {
-            verifier,
-            binding,
-            nonce,
-            state: State::Start,
-        }
+        Self { verifier, binding, nonce, state: State::Start }
     }
 
     /// The AuthenticationSASL body that opens the exchange.
@@ -196,10 +190,7 @@ impl ScramServer {
             b'a' => return Err(ScramError::AuthorizationIdentity),
             b',' => attrs.bump(),
             other => {
-                return malformed(format!(
-                    "Unexpected attribute \"{}\" in client-first-message.",
-                    shown(other)
-                ));
+                return malformed(format!("Unexpected attribute \"{}\" in client-first-message.", shown(other)));
             }
         }
         let first_bare = attrs.rest().to_vec();
@@ -219,13 +210,7 @@ impl ScramServer {
         let params = format!(",s={},i={}", self.verifier.salt, self.verifier.iterations);
         let server_first = [b"r=", nonce.as_slice(), params.as_bytes()].concat();
         let challenge = sasl_continue(&server_first);
-        self.state = State::Final(Opened {
-            plus,
-            flag,
-            first_bare,
-            server_first,
-            nonce,
-        });
+        self.state = State::Final(Opened { plus, flag, first_bare, server_first, nonce });
         Ok(Step::Challenge(challenge))
     }
 
@@ -239,10 +224,7 @@ impl ScramServer {
             b'n' | b'y' => {
                 attrs.bump();
                 if attrs.peek() != b',' {
-                    return malformed(format!(
-                        "Comma expected, but found character \"{}\".",
-                        shown(attrs.peek())
-                    ));
+                    return malformed(format!("Comma expected, but found character \"{}\".", shown(attrs.peek())));
                 }
                 attrs.bump();
                 Ok(())
@@ -254,10 +236,7 @@ impl ScramServer {
                 CBIND_TYPE => Ok(()),
                 other => Err(ScramError::BindingType(shown_text(other))),
             },
-            other => malformed(format!(
-                "Unexpected channel-binding flag \"{}\".",
-                shown(other)
-            )),
+            other => malformed(format!("Unexpected channel-binding flag \"{}\".", shown(other))),
         }
     }
 
@@ -289,21 +268,14 @@ impl ScramServer {
         }
         let signature = mac(&self.verifier.server_key, &[&signed]);
         let final_body = sasl_final(format!("v={}", BASE64.encode(signature)).as_bytes());
-        Ok(Step::Done {
-            final_body,
-            client_key,
-        })
+        Ok(Step::Done { final_body, client_key })
     }
 
     fn check_binding(&self, opened: &Opened, header: &[u8]) -> Result<(), ScramError> {
         match &self.binding {
             Some(hash) if opened.plus => {
                 let expected = BASE64.encode([GS2_BOUND, hash].concat());
-                if header == expected.as_bytes() {
-                    Ok(())
-                } else {
-                    Err(ScramError::Binding)
-                }
+                if header == expected.as_bytes() { Ok(()) } else { Err(ScramError::Binding) }
             }
             // "n,," and "y,,": the header must repeat the flag that the exchange began with.
             _ => match (opened.flag, header) {

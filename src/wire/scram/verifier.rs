@@ -40,32 +40,18 @@ impl Verifier {
     pub fn parse(secret: &str) -> Result<Self, VerifierError> {
         use VerifierError::{Malformed, NotScram};
         let rest = secret.strip_prefix("SCRAM-SHA-256$").ok_or(NotScram)?;
-        let (params, keys) = rest
-            .split_once('$')
-            .ok_or(Malformed("the keys are missing"))?;
-        let (iterations, salt) = params
-            .split_once(':')
-            .ok_or(Malformed("the salt is missing"))?;
-        let (stored, server) = keys
-            .split_once(':')
-            .ok_or(Malformed("the server key is missing"))?;
+        let (params, keys) = rest.split_once('$').ok_or(Malformed("the keys are missing"))?;
+        let (iterations, salt) = params.split_once(':').ok_or(Malformed("the salt is missing"))?;
+        let (stored, server) = keys.split_once(':').ok_or(Malformed("the server key is missing"))?;
         let digits = !iterations.is_empty() && iterations.bytes().all(|b| b.is_ascii_digit());
-        let iterations = iterations
-            .parse::<i32>()
-            .ok()
-            .filter(|n| digits && *n > 0)
-            .and_then(|n| u32::try_from(n).ok());
+        let iterations =
+            iterations.parse::<i32>().ok().filter(|n| digits && *n > 0).and_then(|n| u32::try_from(n).ok());
         let salt_is_good = BASE64.decode(salt).is_ok_and(|raw| !raw.is_empty());
         Ok(Self {
             iterations: iterations.ok_or(Malformed("the iteration count is no positive number"))?,
-            salt: Some(salt)
-                .filter(|_| salt_is_good)
-                .ok_or(Malformed("the salt is not base64"))?
-                .to_owned(),
-            stored_key: decode_key(stored.as_bytes())
-                .ok_or(Malformed("the stored key is not 32 bytes of base64"))?,
-            server_key: decode_key(server.as_bytes())
-                .ok_or(Malformed("the server key is not 32 bytes of base64"))?,
+            salt: Some(salt).filter(|_| salt_is_good).ok_or(Malformed("the salt is not base64"))?.to_owned(),
+            stored_key: decode_key(stored.as_bytes()).ok_or(Malformed("the stored key is not 32 bytes of base64"))?,
+            server_key: decode_key(server.as_bytes()).ok_or(Malformed("the server key is not 32 bytes of base64"))?,
             doomed: false,
         })
     }
@@ -88,9 +74,7 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verifier")
-            .field("iterations", &self.iterations)
-            .finish_non_exhaustive()
+        f.debug_struct("Verifier").field("iterations", &self.iterations).finish_non_exhaustive()
     }
 }
 

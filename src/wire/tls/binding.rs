@@ -72,11 +72,7 @@ fn signature_hash(certificate: &[u8]) -> x509_cert::der::Result<ObjectIdentifier
         let _tbs: AnyRef<'_> = reader.decode()?;
         let algorithm: AlgorithmIdentifierRef<'_> = reader.decode()?;
         let _signature: AnyRef<'_> = reader.decode()?;
-        if algorithm.oid == RSA_PSS {
-            pss_hash(&algorithm)
-        } else {
-            Ok(algorithm.oid)
-        }
+        if algorithm.oid == RSA_PSS { pss_hash(&algorithm) } else { Ok(algorithm.oid) }
     })?;
     reader.finish(algorithm)
 }

@@ -82,11 +82,7 @@ impl ClientTls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(ServerVerifier {
-                chain,
-                check_name,
-                algorithms,
-            }));
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier { chain, check_name, algorithms }));
         let mut config = match &options.client_cert {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
@@ -97,11 +93,7 @@ impl ClientTls {
         config.alpn_protocols = vec![ALPN_POSTGRESQL.to_vec()];
         // PostgreSQL hands out no tickets; every connection is checked anew.
         config.resumption = Resumption::disabled();
-        Ok(Self {
-            connector: TlsConnector::from(Arc::new(config)),
-            check_name,
-            direct: options.direct,
-        })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), check_name, direct: options.direct })
     }
 
     /// Whether TLS starts with the first byte, without an SSLRequest.
@@ -115,10 +107,7 @@ impl ClientTls {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = self.server_name(host)?;
-        let failed = |source| TlsError::Handshake {
-            host: host.to_owned(),
-            source,
-        };
+        let failed = |source| TlsError::Handshake { host: host.to_owned(), source };
         let stream = self.connector.connect(name, socket).await.map_err(failed)?;
         if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN_POSTGRESQL) {
             return Err(TlsError::NoAlpn(host.to_owned()));
@@ -138,10 +127,7 @@ impl ClientTls {
 
 /// The end-point hash of the certificate that the server showed.
 pub fn server_channel_binding(connection: &ClientConnection) -> Result<Vec<u8>, BindingError> {
-    let leaf = connection
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .ok_or(BindingError::NoCertificate)?;
+    let leaf = connection.peer_certificates().and_then(<[_]>::first).ok_or(BindingError::NoCertificate)?;
     tls_server_end_point(leaf)
 }
 
@@ -149,15 +135,10 @@ pub fn server_channel_binding(connection: &ClientConnection) -> Result<Vec<u8>, 
 fn chain(options: &ClientTlsOptions) -> Result<Option<Chain>, TlsError> {
     let (store, roots, path) = match (&options.roots, options.mode) {
         (RootSource::None, ServerCheck::Require) => {
-            return options
-                .crl
-                .clone()
-                .map_or(Ok(None), |crl| Err(TlsError::CrlWithoutRoots(crl)));
+            return options.crl.clone().map_or(Ok(None), |crl| Err(TlsError::CrlWithoutRoots(crl)));
         }
         (RootSource::None, mode) => return Err(TlsError::RootsNeeded(mode)),
-        (RootSource::System, ServerCheck::VerifyFull) => {
-            (system_roots()?, Vec::new(), PathBuf::from("system"))
-        }
+        (RootSource::System, ServerCheck::VerifyFull) => (system_roots()?, Vec::new(), PathBuf::from("system")),
         (RootSource::System, mode) => return Err(TlsError::SystemRootsNeedName(mode)),
         (RootSource::File(path), _) => {
             let (store, roots) = files::roots("root certificate", path)?;
@@ -167,35 +148,22 @@ fn chain(options: &ClientTlsOptions) -> Result<Option<Chain>, TlsError> {
     let mut builder = WebPkiServerVerifier::builder_with_provider(store, provider());
     if let Some(crl) = &options.crl {
         // As libpq has OpenSSL do: the whole chain, a missing or outdated list is an error.
-        builder = builder
-            .with_crls(files::revocation_lists(crl)?)
-            .enforce_revocation_expiration();
+        builder = builder.with_crls(files::revocation_lists(crl)?).enforce_revocation_expiration();
     }
     let path = options.crl.clone().unwrap_or(path);
-    let webpki = builder
-        .build()
-        .map_err(|source| TlsError::Verifier { path, source })?;
+    let webpki = builder.build().map_err(|source| TlsError::Verifier { path, source })?;
     // The lenient path of `Chain` knows no revocation, so it stays shut where a list is given.
-    let roots = if options.crl.is_some() {
-        Vec::new()
-    } else {
-        roots
-    };
+    let roots = if options.crl.is_some() { Vec::new() } else { roots };
     Ok(Some(Chain { webpki, roots }))
 }
 
 fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    let (added, _) = store
-        .add_parsable_certificates(found.certs.iter().cloned().map(CertificateDer::into_owned));
+    let (added, _) = store.add_parsable_certificates(found.certs.iter().cloned().map(CertificateDer::into_owned));
     if added > 0 {
         return Ok(Arc::new(store));
     }
     let reasons: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-    Err(TlsError::NoSystemRoots(if reasons.is_empty() {
-        "none found".into()
-    } else {
-        reasons.join("; ")
-    }))
+    Err(TlsError::NoSystemRoots(if reasons.is_empty() { "none found".into() } else { reasons.join("; ") }))
 }

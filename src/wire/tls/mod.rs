@@ -41,9 +41,7 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file holds nothing of what it is for.
-    #[error(
-        "{what} file {path:?} holds no PEM block \"-----BEGIN {label}-----\"; is it DER, or another file?"
-    )]
+    #[error("{what} file {path:?} holds no PEM block \"-----BEGIN {label}-----\"; is it DER, or another file?")]
     NothingInside {
         /// What the file is for.
         what: &'static str,
@@ -115,17 +113,13 @@ pub enum TlsError {
     #[error("sslrootcert=system cannot be used with sslmode={0}; use sslmode=verify-full")]
     SystemRootsNeedName(ServerCheck),
     /// The system has no roots.
-    #[error(
-        "no trusted root certificate could be loaded from the system ({0}); set sslrootcert to a file"
-    )]
+    #[error("no trusted root certificate could be loaded from the system ({0}); set sslrootcert to a file")]
     NoSystemRoots(String),
     /// Revocations without roots would check nothing.
     #[error("certificate revocation list {0:?} has no effect without sslrootcert")]
     CrlWithoutRoots(PathBuf),
     /// The host is neither a DNS name nor an address.
-    #[error(
-        "host {0:?} is no name that a certificate could be checked against (sslmode=verify-full)"
-    )]
+    #[error("host {0:?} is no name that a certificate could be checked against (sslmode=verify-full)")]
     HostName(String),
     /// The handshake failed.
     #[error("TLS handshake with the server at {host:?} failed: {source}")]

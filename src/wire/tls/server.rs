@@ -48,11 +48,7 @@ impl ServerTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let binding = tls_server_end_point(&leaf);
-        Ok(Self {
-            config: Arc::new(config),
-            leaf,
-            binding,
-        })
+        Ok(Self { config: Arc::new(config), leaf, binding })
     }
 
     /// What turns a client's socket into a TLS stream.
@@ -81,15 +77,8 @@ fn client_verifier(files: &ServerTlsFiles) -> Result<Arc<dyn ClientCertVerifier>
     };
     let (roots, _) = files::roots("client CA", path)?;
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-    let builder = if files.require_client_cert {
-        builder
-    } else {
-        builder.allow_unauthenticated()
-    };
-    builder.build().map_err(|source| TlsError::Verifier {
-        path: path.clone(),
-        source,
-    })
+    let builder = if files.require_client_cert { builder } else { builder.allow_unauthenticated() };
+    builder.build().map_err(|source| TlsError::Verifier { path: path.clone(), source })
 }
 
 /// Whether the client named the protocol, as it must when it begins with TLS at once.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{
-    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-    verify_tls13_signature_with_raw_key,
+    WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -51,10 +50,7 @@ impl ServerCertVerifier for ServerVerifier {
             return Ok(ServerCertVerified::assertion());
         };
         // webpki looks at the name last, so an error about the name says that the chain is good.
-        let name_error = match chain
-            .webpki
-            .verify_server_cert(leaf, intermediates, name, ocsp, now)
-        {
+        let name_error = match chain.webpki.verify_server_cert(leaf, intermediates, name, ocsp, now) {
             Ok(verified) => return Ok(verified),
             Err(error) if is_name_error(&error) => error,
             // What webpki finds odd rather than wrong: neither expired nor unknown nor badly signed.
@@ -63,17 +59,12 @@ impl ServerCertVerifier for ServerVerifier {
                 if !self.is_signed_by_root(chain, leaf, &parsed, now) {
                     return Err(explained(error, &parsed));
                 }
-                match ParsedCertificate::try_from(leaf)
-                    .and_then(|leaf| verify_server_name(&leaf, name))
-                {
+                match ParsedCertificate::try_from(leaf).and_then(|leaf| verify_server_name(&leaf, name)) {
                     Ok(()) => return Ok(ServerCertVerified::assertion()),
                     Err(error) if is_name_error(&error) => error,
                     Err(_) => CertificateError::NotValidForNameContext {
                         expected: name.to_owned(),
-                        presented: common_name(&parsed)
-                            .map(str::to_owned)
-                            .into_iter()
-                            .collect(),
+                        presented: common_name(&parsed).map(str::to_owned).into_iter().collect(),
                     }
                     .into(),
                 }
@@ -95,27 +86,17 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         let result = verify_tls12_signature(message, leaf, signed, &self.algorithms);
         or_version_1(result, leaf, |key| {
-            let scheme = self
-                .algorithms
-                .mapping
-                .iter()
-                .find(|(scheme, _)| *scheme == signed.scheme);
+            let scheme = self.algorithms.mapping.iter().find(|(scheme, _)| *scheme == signed.scheme);
             let key = SubjectPublicKeyInfoOwned::from_der(key).ok();
             let good = scheme.zip(key).is_some_and(|((_, candidates), key)| {
                 let id = algorithm_id(&key.algorithm);
                 let bits = key.subject_public_key.raw_bytes();
                 candidates.iter().any(|candidate| {
                     Some(candidate.public_key_alg_id().as_ref()) == id.as_deref()
-                        && candidate
-                            .verify_signature(bits, message, signed.signature())
-                            .is_ok()
+                        && candidate.verify_signature(bits, message, signed.signature()).is_ok()
                 })
             });
-            if good {
-                Ok(HandshakeSignatureValid::assertion())
-            } else {
-                Err(CertificateError::BadSignature.into())
-            }
+            if good { Ok(HandshakeSignatureValid::assertion()) } else { Err(CertificateError::BadSignature.into()) }
         })
     }
 
@@ -127,12 +108,7 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<HandshakeSignatureValid, Error> {
         let result = verify_tls13_signature(message, leaf, signed, &self.algorithms);
         or_version_1(result, leaf, |key| {
-            verify_tls13_signature_with_raw_key(
-                message,
-                &SubjectPublicKeyInfoDer::from(key),
-                signed,
-                &self.algorithms,
-            )
+            verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), signed, &self.algorithms)
         })
     }
 
@@ -145,13 +121,7 @@ impl ServerVerifier {
     /// Takes two kinds of certificate that webpki refuses and libpq accepts, because PostgreSQL's own manual makes them:
     /// a version 1 certificate signed by a root (`openssl x509 -req`), and a self-signed one that is marked as a CA and
     /// is itself in the file of roots (`openssl req -x509`).
-    fn is_signed_by_root(
-        &self,
-        chain: &Chain,
-        der: &CertificateDer<'_>,
-        leaf: &Certificate,
-        now: UnixTime,
-    ) -> bool {
+    fn is_signed_by_root(&self, chain: &Chain, der: &CertificateDer<'_>, leaf: &Certificate, now: UnixTime) -> bool {
         let is_root = || chain.roots.iter().any(|root| root == der);
         if leaf.tbs_certificate.version != Version::V1 && !is_root() {
             return false;
@@ -162,11 +132,7 @@ impl ServerVerifier {
         let Ok(message) = signed_part(der) else {
             return false;
         };
-        valid
-            && chain
-                .roots
-                .iter()
-                .any(|root| self.signed_by(message, leaf, root))
+        valid && chain.roots.iter().any(|root| self.signed_by(message, leaf, root))
     }
 
     fn signed_by(&self, message: &[u8], leaf: &Certificate, root: &CertificateDer<'_>) -> bool {
@@ -174,21 +140,14 @@ impl ServerVerifier {
             return false;
         };
         let key = &root.tbs_certificate.subject_public_key_info;
-        let (signature_id, key_id) = (
-            algorithm_id(&leaf.signature_algorithm),
-            algorithm_id(&key.algorithm),
-        );
+        let (signature_id, key_id) = (algorithm_id(&leaf.signature_algorithm), algorithm_id(&key.algorithm));
         leaf.tbs_certificate.issuer == root.tbs_certificate.subject
             && leaf.signature_algorithm == leaf.tbs_certificate.signature
             && self.algorithms.all.iter().any(|algorithm| {
                 Some(algorithm.signature_alg_id().as_ref()) == signature_id.as_deref()
                     && Some(algorithm.public_key_alg_id().as_ref()) == key_id.as_deref()
                     && algorithm
-                        .verify_signature(
-                            key.subject_public_key.raw_bytes(),
-                            message,
-                            leaf.signature.raw_bytes(),
-                        )
+                        .verify_signature(key.subject_public_key.raw_bytes(), message, leaf.signature.raw_bytes())
                         .is_ok()
             })
     }
@@ -228,10 +187,7 @@ fn algorithm_id(algorithm: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
 
 fn is_name_error(error: &Error) -> bool {
     use CertificateError::{NotValidForName, NotValidForNameContext};
-    matches!(
-        error,
-        Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })
-    )
+    matches!(error, Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
 }
 
 #[derive(thiserror::Error)]
@@ -249,9 +205,7 @@ impl fmt::Debug for Version1 {
 
 fn explained(error: Error, leaf: &Certificate) -> Error {
     match error {
-        Error::InvalidCertificate(CertificateError::Other(_))
-            if leaf.tbs_certificate.version == Version::V1 =>
-        {
+        Error::InvalidCertificate(CertificateError::Other(_)) if leaf.tbs_certificate.version == Version::V1 => {
             CertificateError::Other(OtherError(Arc::new(Version1))).into()
         }
         other => other,
@@ -286,12 +240,7 @@ fn common_name_matches(leaf: &[u8], host: &ServerName<'_>) -> bool {
 /// The first common name of the subject.
 fn common_name(leaf: &Certificate) -> Option<&str> {
     const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
-    let mut attributes = leaf
-        .tbs_certificate
-        .subject
-        .0
-        .iter()
-        .flat_map(|set| set.0.iter());
+    let mut attributes = leaf.tbs_certificate.subject.0.iter().flat_map(|set| set.0.iter());
     let first = attributes.find(|attribute| attribute.oid == COMMON_NAME)?;
     std::str::from_utf8(first.value.value()).ok()
 }
@@ -301,6 +250,5 @@ fn dns_matches(pattern: &str, host: &str) -> bool {
     let Some(parent) = pattern.strip_prefix("*.") else {
         return pattern.eq_ignore_ascii_case(host);
     };
-    host.split_once('.')
-        .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent))
+    host.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent))
 }

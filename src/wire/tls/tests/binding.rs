@@ -9,10 +9,7 @@ async fn both_ends_bind_to_the_same_certificate() {
     let loaded = ServerTls::load(&serve(&leaf)).unwrap();
     let tls = ClientTls::load(&options(Require, None)).unwrap();
     let (near, _) = shake(loaded.acceptor(), &tls, "db.example").await.unwrap();
-    assert_eq!(
-        server_channel_binding(near.get_ref().1).as_deref(),
-        loaded.channel_binding()
-    );
+    assert_eq!(server_channel_binding(near.get_ref().1).as_deref(), loaded.channel_binding());
     assert_eq!(
         loaded.channel_binding().unwrap(),
         ring::digest::digest(&ring::digest::SHA256, loaded.certificate()).as_ref()
@@ -32,23 +29,12 @@ fn the_end_point_hash_is_that_of_openssl() {
         }};
     }
     let no_hash = |oid: &str| Err(BindingError::NoHash(oid.into()));
-    check!(
-        "rsa-md5",
-        Ok("3ff8ab6fcb91546a4fba099b63cbedd186f9af8f6dfc380bf2d8e49ef267e144")
-    );
-    check!(
-        "ecdsa-sha1",
-        Ok("63865da9f4a5378b9fdb7af6bf74b8a6e7b26f26b4c4b6a9fe7c2a927f9e143c")
-    );
-    check!(
-        "ecdsa-sha256",
-        Ok("c2295504f096d3cbdd1f3641774a13c1b445e83e81ad8515fd5bd97205df3811")
-    );
+    check!("rsa-md5", Ok("3ff8ab6fcb91546a4fba099b63cbedd186f9af8f6dfc380bf2d8e49ef267e144"));
+    check!("ecdsa-sha1", Ok("63865da9f4a5378b9fdb7af6bf74b8a6e7b26f26b4c4b6a9fe7c2a927f9e143c"));
+    check!("ecdsa-sha256", Ok("c2295504f096d3cbdd1f3641774a13c1b445e83e81ad8515fd5bd97205df3811"));
     check!(
         "ecdsa-sha384",
-        Ok(
-            "7b67e1bdd9db627aedcd42f3d176e9f69639f10553204814a53fd5df452d8fafe21fdb633c67d33b48822d880ac429a2"
-        )
+        Ok("7b67e1bdd9db627aedcd42f3d176e9f69639f10553204814a53fd5df452d8fafe21fdb633c67d33b48822d880ac429a2")
     );
     check!(
         "ecdsa-sha512",
@@ -64,10 +50,7 @@ fn the_end_point_hash_is_that_of_openssl() {
             "c4abba45758455d8dd3080968a13ca81a05a21173229d4aa39aa46fe806f78d4"
         ))
     );
-    check!(
-        "pss-sha1",
-        Ok("51d57deebccdd9118419180c3a9069639dd59f82c7e384e6cbab2e8184a7ad43")
-    );
+    check!("pss-sha1", Ok("51d57deebccdd9118419180c3a9069639dd59f82c7e384e6cbab2e8184a7ad43"));
     check!("ed25519", no_hash("1.3.101.112"));
     check!("ecdsa-sha224", no_hash("1.2.840.10045.4.3.1"));
 }

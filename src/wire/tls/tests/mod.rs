@@ -1,20 +1,14 @@
 //! TLS as a specification: every mode against good and bad certificates; here is what the tests arrange with.
 // A test may panic: that is how it fails.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber, SigningKey as _, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, SigningKey as _, date_time_ymd,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -58,9 +52,7 @@ struct Leaf {
 
 impl Pki {
     fn new() -> Self {
-        Self {
-            dir: TempDir::new().unwrap(),
-        }
+        Self { dir: TempDir::new().unwrap() }
     }
 
     fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
@@ -75,10 +67,7 @@ impl Pki {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
-        let file = self.write(
-            &format!("{name}.ca.crt"),
-            params.self_signed(&key).unwrap().pem(),
-        );
+        let file = self.write(&format!("{name}.ca.crt"), params.self_signed(&key).unwrap().pem());
         Ca { params, key, file }
     }
 
@@ -103,10 +92,7 @@ impl Pki {
         cert.tbs_certificate.version = Version::V1;
         cert.tbs_certificate.extensions = None;
         cert.tbs_certificate.issuer_unique_id = None;
-        let signature = ca
-            .key
-            .sign(&cert.tbs_certificate.to_der().unwrap())
-            .unwrap();
+        let signature = ca.key.sign(&cert.tbs_certificate.to_der().unwrap()).unwrap();
         cert.signature = BitString::from_bytes(&signature).unwrap();
         self.pair(file, &pem("CERTIFICATE", &cert.to_der().unwrap()), &key)
     }
@@ -127,29 +113,15 @@ fn named(alternative: &[&str], common: &str) -> CertificateParams {
 }
 
 fn serve(leaf: &Leaf) -> ServerTlsFiles {
-    ServerTlsFiles {
-        cert: leaf.cert.clone(),
-        key: leaf.key.clone(),
-        client_ca: None,
-        require_client_cert: false,
-    }
+    ServerTlsFiles { cert: leaf.cert.clone(), key: leaf.key.clone(), client_ca: None, require_client_cert: false }
 }
 
 fn options(mode: ServerCheck, roots: Option<&Path>) -> ClientTlsOptions {
     let roots = roots.map_or(RootSource::None, |path| RootSource::File(path.to_owned()));
-    ClientTlsOptions {
-        mode,
-        roots,
-        client_cert: None,
-        crl: None,
-        direct: false,
-    }
+    ClientTlsOptions { mode, roots, client_cert: None, crl: None, direct: false }
 }
 
-type Ends = (
-    client::TlsStream<DuplexStream>,
-    server::TlsStream<DuplexStream>,
-);
+type Ends = (client::TlsStream<DuplexStream>, server::TlsStream<DuplexStream>);
 
 /// Shakes hands; the error is the one that the server leg reports.
 async fn shake(acceptor: TlsAcceptor, tls: &ClientTls, host: &str) -> Result<Ends, TlsError> {
@@ -158,10 +130,7 @@ async fn shake(acceptor: TlsAcceptor, tls: &ClientTls, host: &str) -> Result<End
         // Dropped on failure, so that the other side sees an end.
         acceptor.accept(far).await.ok()
     });
-    Ok((
-        connected?,
-        accepted.expect("the client connected, so the server accepted"),
-    ))
+    Ok((connected?, accepted.expect("the client connected, so the server accepted")))
 }
 
 async fn connect(server: &Leaf, options: &ClientTlsOptions, host: &str) -> Result<Ends, TlsError> {

@@ -19,18 +19,9 @@ async fn alpn_is_always_offered_and_demanded_only_when_direct() {
     let ours = pki.ca("ours");
     let leaf = pki.leaf(&ours, "server", named(&["db.example"], "db"));
     for direct in [false, true] {
-        let options = ClientTlsOptions {
-            direct,
-            ..options(VerifyFull, Some(&ours.file))
-        };
+        let options = ClientTlsOptions { direct, ..options(VerifyFull, Some(&ours.file)) };
         let tls = ClientTls::load(&options).unwrap();
-        let (_, far) = shake(
-            ServerTls::load(&serve(&leaf)).unwrap().acceptor(),
-            &tls,
-            "db.example",
-        )
-        .await
-        .unwrap();
+        let (_, far) = shake(ServerTls::load(&serve(&leaf)).unwrap().acceptor(), &tls, "db.example").await.unwrap();
         assert!(alpn_is_postgresql(far.get_ref().1));
         let result = shake(old_server(&leaf), &tls, "db.example").await;
         assert_eq!(matches!(result, Err(TlsError::NoAlpn(_))), direct);
@@ -54,10 +45,8 @@ async fn a_client_without_alpn_is_taken_and_known_for_it_and_one_with_another_is
         config.alpn_protocols = offered;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let (near, far) = duplex(16 * 1024);
-        let (connected, accepted) = tokio::join!(
-            connector.connect("db.example".try_into().unwrap(), near),
-            acceptor.accept(far)
-        );
+        let (connected, accepted) =
+            tokio::join!(connector.connect("db.example".try_into().unwrap(), near), acceptor.accept(far));
         assert_eq!((connected.is_ok(), accepted.is_ok()), (good, good));
         if let Ok(far) = accepted {
             assert!(!alpn_is_postgresql(far.get_ref().1));
@@ -69,11 +58,7 @@ async fn a_client_without_alpn_is_taken_and_known_for_it_and_one_with_another_is
 async fn the_host_name_is_sent_and_an_address_is_not() {
     let pki = Pki::new();
     let leaf = pki.leaf(&pki.ca("ours"), "server", named(&["db.example"], "db"));
-    for (host, sent) in [
-        ("db.example", Some("db.example")),
-        ("127.0.0.1", None),
-        ("::1", None),
-    ] {
+    for (host, sent) in [("db.example", Some("db.example")), ("127.0.0.1", None), ("::1", None)] {
         let (_, far) = connect(&leaf, &options(Require, None), host).await.unwrap();
         assert_eq!(far.get_ref().1.server_name(), sent);
     }

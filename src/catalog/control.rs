@@ -1,0 +1,173 @@
+//! The proxy's own connection to its node: one, made when it is needed, made again when it broke.
+
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
+
+use crate::config::{ConnInfo, PassfileError};
+use crate::wire::scram::Verifier;
+use crate::wire::stream::Liveness;
+use crate::wire::tls::TlsError;
+use crate::wire::upstream::{Upstream, UpstreamError};
+
+/// Questions that wait for the connection; past that the asker waits.
+const WAITING: usize = 64;
+
+/// How long one question may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("control connection: {0}")]
+    Connect(#[from] UpstreamError),
+    #[error("control connection: {0}")]
+    Passfile(#[from] PassfileError),
+    #[error("control connection: {}", server_words(.0))]
+    Query(#[from] tokio_postgres::Error),
+    #[error("control connection: no answer within {ANSWER:?}")]
+    Timeout,
+    #[error("the proxy is shutting down")]
+    Gone,
+}
+
+fn server_words(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} ({})", e.message(), e.code().code()))
+}
+
+/// How to connect.
+pub struct ControlSettings {
+    conninfo: ConnInfo,
+    upstream: Upstream,
+}
+
+impl ControlSettings {
+    pub fn load(conninfo: &ConnInfo, connect_timeout: Duration, liveness: Liveness) -> Result<Self, TlsError> {
+        Ok(Self { upstream: Upstream::load(conninfo, connect_timeout, liveness)?, conninfo: conninfo.clone() })
+    }
+
+    /// Connects once, and asks for the server's version.
+    pub async fn server_version(&self) -> Result<String, ControlError> {
+        Ok(self.connect().await?.query_one("SHOW server_version", &[]).await?.get(0))
+    }
+
+    /// Connects once, and asks whether its role may read what `auth = "scram"` needs.
+    pub async fn can_read_verifiers(&self) -> Result<bool, ControlError> {
+        let sql = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')";
+        Ok(self.connect().await?.query_one(sql, &[]).await?.get(0))
+    }
+
+    async fn connect(&self) -> Result<Client, ControlError> {
+        let mut config = tokio_postgres::Config::new();
+        config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
+        config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
+        // The stream is encrypted already where it has to be.
+        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        if let Some(dbname) = self.conninfo.dbname() {
+            config.dbname(dbname);
+        }
+        for endpoint in self.upstream.endpoints() {
+            if let Some(password) = self.conninfo.password_for(endpoint)? {
+                config.password(password.expose());
+            }
+        }
+        let stream = self.upstream.connect().await?;
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        tokio::spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::warn!(error = %server_words(&e), "control connection lost");
+            }
+        });
+        Ok(client)
+    }
+}
+
+#[derive(Debug)]
+enum Question {
+    /// The stored secret of this role.
+    Verifier(String),
+    /// Nothing but an answer.
+    Ready,
+}
+
+type Answer = Result<Option<String>, ControlError>;
+
+/// A handle to the connection, for any thread.
+#[derive(Debug, Clone)]
+pub struct Control {
+    questions: mpsc::Sender<(Question, oneshot::Sender<Answer>)>,
+    mock_secret: [u8; 32],
+}
+
+impl Control {
+    /// Starts the task that owns the connection, on the current runtime; it ends with the last handle.
+    pub fn start(mut settings: tokio::sync::watch::Receiver<std::sync::Arc<ControlSettings>>) -> Self {
+        let (questions, mut waiting) = mpsc::channel::<(Question, oneshot::Sender<Answer>)>(WAITING);
+        tokio::spawn(async move {
+            let mut client = None;
+            while let Some((question, answer)) = waiting.recv().await {
+                if settings.has_changed().unwrap_or(false) {
+                    client = None;
+                }
+                let now = settings.borrow_and_update().clone();
+                // An asker that has gone away needs no answer.
+                let _ = answer.send(ask(&now, &mut client, &question).await);
+            }
+        });
+        let mut mock_secret = [0; 32];
+        // Zeros would only let one tell an unknown user from a known one.
+        let _ = SystemRandom::new().fill(&mut mock_secret);
+        Self { questions, mock_secret }
+    }
+
+    /// The role's stored SCRAM secret, as text; `None` when there is no such role, or it has no password.
+    pub async fn scram_verifier(&self, user: &str) -> Result<Option<String>, ControlError> {
+        self.ask(Question::Verifier(user.to_owned())).await
+    }
+
+    /// Whether the server answers.
+    pub async fn ready(&self) -> Result<(), ControlError> {
+        self.ask(Question::Ready).await.map(drop)
+    }
+
+    /// Stands for the verifier of a user who has none.
+    pub fn mock_verifier(&self, user: &str) -> Verifier {
+        Verifier::mock(&self.mock_secret, user)
+    }
+
+    async fn ask(&self, question: Question) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        self.questions.send((question, sender)).await.map_err(|_| ControlError::Gone)?;
+        answer.await.map_err(|_| ControlError::Gone)?
+    }
+}
+
+/// Asks over the connection; if that turns out to be broken, over a new one.
+async fn ask(settings: &ControlSettings, client: &mut Option<Client>, question: &Question) -> Answer {
+    if let Some(old) = client.take_if(|c| !c.is_closed()) {
+        let answer = ask_over(&old, question).await;
+        if !old.is_closed() {
+            // One that does not answer is not worth asking again.
+            *client = Some(old).filter(|_| !matches!(answer, Err(ControlError::Timeout)));
+            return answer;
+        }
+    }
+    let new = timeout(ANSWER, settings.connect()).await.map_err(|_| ControlError::Timeout)??;
+    ask_over(client.insert(new), question).await
+}
+
+async fn ask_over(client: &Client, question: &Question) -> Answer {
+    let work = async {
+        match question {
+            Question::Ready => client.batch_execute("").await.map(|()| None),
+            Question::Verifier(user) => {
+                let sql = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
+                Ok(client.query_opt(sql, &[user]).await?.and_then(|row| row.get(0)))
+            }
+        }
+    };
+    Ok(timeout(ANSWER, work).await.map_err(|_| ControlError::Timeout)??)
+}

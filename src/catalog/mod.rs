@@ -1,0 +1,5 @@
+//! What a node's server says about its tables, roles and functions.
+
+mod control;
+
+pub use control::{Control, ControlError, ControlSettings};

@@ -1,0 +1,266 @@
+//! The running process: from the checked configuration to the last session's end.
+
+mod listen;
+mod ready;
+mod reload;
+mod worker;
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{error, info, warn};
+
+use crate::admin::http;
+use crate::catalog::{Control, ControlSettings};
+use crate::config::{Config, ConfigErrors};
+use crate::session::{Phase, SessionMetrics, Settings, listens_beyond_this_machine};
+use crate::wire::tls::TlsError;
+
+pub use listen::ListenError;
+use listen::Listener;
+use ready::Ready;
+use reload::Live;
+pub use reload::LogFilter;
+use worker::{Hands, Worker};
+
+/// The node does not start. All of these are for the operator to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("cannot listen on {address} for metrics: {source} (node.metrics)")]
+    Metrics { address: std::net::SocketAddr, source: io::Error },
+    #[error(
+        "refusing to listen beyond this machine: the server lets in anybody who comes from where the proxy is, so \
+         everybody who reached the proxy would be let in. Let pg_hba.conf ask for a password (scram-sha-256) where it \
+         says trust, or listen on 127.0.0.1 and Unix sockets only, or vouch for clients with trust = true in an [[allow]] rule"
+    )]
+    OpenServer,
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// How long a listener pauses that cannot accept, for want of file descriptors say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs the node until it is told to end and its sessions have ended.
+///
+/// # Errors
+/// Only before it is ready.
+pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), StartError> {
+    let mut signals = Signals::new()?;
+    let settings = Arc::new(Settings::load(&config)?);
+    raise_file_limit();
+    warn_of_rules(&config);
+    refuse_open_server(&config, &settings).await?;
+
+    let mut listeners = Vec::new();
+    for listen in &config.node.listen {
+        listeners.extend(Listener::bind(listen).await?);
+    }
+    let metrics_listener = match config.node.metrics {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.map_err(|source| StartError::Metrics { address, source })?)
+        }
+        None => None,
+    };
+
+    let (phase, phase_seen) = watch::channel(Phase::Running);
+    let (settings, settings_seen) = watch::channel(settings);
+    let (control_settings, control) = match control_settings(&config)? {
+        Some(new) => {
+            let (sender, seen) = watch::channel(Arc::new(new));
+            (Some(sender), Some(Control::start(seen)))
+        }
+        None => (None, None),
+    };
+
+    let mut registry = Registry::with_prefix("pgcanon");
+    let metrics = SessionMetrics::register(&mut registry);
+    let hands = Hands {
+        settings: settings_seen.clone(),
+        phase: phase_seen.clone(),
+        control: control.clone(),
+        metrics: metrics.clone(),
+        own_uid: rustix::process::geteuid().as_raw(),
+    };
+    let workers = (1..=threads(&config)).map(|n| Worker::start(n, hands.clone())).collect::<io::Result<Vec<_>>>()?;
+
+    let mut helpers = JoinSet::new();
+    let ready = Arc::new(Ready::new(settings_seen, phase_seen, control));
+    if let Some(listener) = metrics_listener {
+        info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
+        helpers.spawn(http::serve(listener, Arc::new(registry), ready.clone()));
+    }
+    helpers.spawn(ready::announce_server(ready));
+
+    for listener in &listeners {
+        info!(address = listener.address(), "listening");
+    }
+    notify(&[NotifyState::Ready]);
+    info!(node = %config.node.name, version = env!("CARGO_PKG_VERSION"), "ready");
+
+    let mut live = Live { path, started: config.clone(), config, settings, control: control_settings, log };
+    let workers = accept_until_told(listeners, workers, &mut signals, &mut live).await;
+    notify(&[NotifyState::Stopping]);
+    drain(workers, &mut signals, &phase, &metrics, live.config.node.drain_timeout).await;
+    helpers.shutdown().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn control_settings(config: &Config) -> Result<Option<ControlSettings>, TlsError> {
+    let liveness = crate::session::liveness(&config.node);
+    config.node.control.as_ref().map(|c| ControlSettings::load(c, config.node.connect_timeout, liveness)).transpose()
+}
+
+/// The node's threads for sessions: one is the fastest as long as it keeps up, since the server needs the others.
+fn threads(config: &Config) -> usize {
+    let half = std::thread::available_parallelism().map_or(1, |n| n.get() / 2);
+    config.node.threads.map_or(half.max(1), NonZeroUsize::get)
+}
+
+/// Every session takes two file descriptors; the usual soft limit of 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(error = %e, "cannot raise the limit of open files");
+    }
+}
+
+fn warn_of_rules(config: &Config) {
+    if !config.tables.is_empty() {
+        warn!("[[table]] rules are checked but not applied: this version relays, and replicates nothing");
+    }
+}
+
+/// To the server all clients come from the proxy: a `trust` line for it would open the database to the world.
+async fn refuse_open_server(config: &Config, settings: &Settings) -> Result<(), StartError> {
+    if !listens_beyond_this_machine(config) || config.allow.iter().any(|rule| rule.trust) {
+        return Ok(());
+    }
+    match settings.server_is_open("postgres").await {
+        Ok(true) => Err(StartError::OpenServer),
+        Ok(false) => Ok(()),
+        // Each session is looked at again.
+        Err(e) => {
+            warn!(error = %e, "cannot find out whether the server asks for proof of identity");
+            Ok(())
+        }
+    }
+}
+
+/// The signals that a node listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Hands clients to the workers, and reloads, until the first signal to end. The listeners are closed then.
+async fn accept_until_told(
+    listeners: Vec<Listener>,
+    workers: Vec<Worker>,
+    signals: &mut Signals,
+    live: &mut Live,
+) -> Vec<Worker> {
+    let workers = Arc::new(workers);
+    let ids = Arc::new(std::sync::atomic::AtomicU64::new(1));
+    let mut acceptors = JoinSet::new();
+    for listener in listeners {
+        let (workers, ids) = (workers.clone(), ids.clone());
+        acceptors.spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok(socket) => {
+                        let id = ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        if let Some(worker) = workers.iter().min_by_key(|w| w.load()) {
+                            worker.give(socket, id).await;
+                        }
+                    }
+                    Err(e) => {
+                        error!(error = %e, address = listener.address(), "cannot accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        });
+    }
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => live.reload(),
+        }
+    }
+    acceptors.shutdown().await;
+    Arc::into_inner(workers).unwrap_or_default()
+}
+
+/// Lets sessions finish: the idle ones end at once, the others when they get idle, all of them at the deadline or the
+/// second signal.
+async fn drain(
+    workers: Vec<Worker>,
+    signals: &mut Signals,
+    phase: &watch::Sender<Phase>,
+    metrics: &SessionMetrics,
+    patience: Duration,
+) {
+    info!(sessions = metrics.open_sessions(), ?patience, "draining: send SIGTERM again to end all sessions now");
+    phase.send_replace(Phase::Draining);
+    let threads: Vec<_> = workers.into_iter().map(Worker::finish).collect();
+    let mut over = tokio::task::spawn_blocking(move || {
+        threads.into_iter().for_each(|thread| {
+            if thread.join().is_err() {
+                error!("a session thread panicked");
+            }
+        });
+    });
+    let deadline = Instant::now() + patience;
+    tokio::select! {
+        _ = &mut over => return,
+        () = sleep_until(deadline) => info!(sessions = metrics.open_sessions(), "the time for draining is over"),
+        () = signals.end() => info!(sessions = metrics.open_sessions(), "told again to end"),
+    }
+    phase.send_replace(Phase::Ending);
+    let _ = over.await;
+}
+
+/// Tells the service manager; without one there is nobody to tell.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        warn!(error = %e, "cannot notify the service manager");
+    }
+}

@@ -1,0 +1,102 @@
+//! What can go wrong on the wire, and how a client is told.
+
+use std::fmt::Write as _;
+use std::io;
+
+use crate::wire::message::{back, put_frame};
+
+/// A failure of the protocol or of the socket under it.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("malformed {0} message")]
+    Malformed(&'static str),
+    #[error("{what} of {len} bytes exceeds the limit of {limit}")]
+    TooLong { what: &'static str, len: usize, limit: usize },
+    #[error("connection closed")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The SQLSTATEs that the proxy itself can raise.
+pub mod sqlstate {
+    pub const ADMIN_SHUTDOWN: &str = "57P01";
+    pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    pub const INVALID_AUTHORIZATION: &str = "28000";
+    pub const PROTOCOL_VIOLATION: &str = "08P01";
+    pub const TOO_MANY_CONNECTIONS: &str = "53300";
+}
+
+/// A FATAL ErrorResponse, in PostgreSQL's manner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fatal {
+    pub sqlstate: &'static str,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+impl Fatal {
+    pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { sqlstate, message: message.into(), detail: None, hint: None }
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The ErrorResponse frame.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(128);
+        let mut field = |tag: u8, text: &str| {
+            body.push(tag);
+            // A NUL would end the field early and shift all that follow.
+            body.extend(text.bytes().filter(|&b| b != 0));
+            body.push(0);
+        };
+        field(b'S', "FATAL");
+        field(b'V', "FATAL");
+        field(b'C', self.sqlstate);
+        field(b'M', &self.message);
+        if let Some(detail) = &self.detail {
+            field(b'D', detail);
+        }
+        if let Some(hint) = &self.hint {
+            field(b'H', hint);
+        }
+        body.push(0);
+        let mut out = Vec::with_capacity(body.len().saturating_add(5));
+        put_frame(&mut out, back::ERROR, &body);
+        out
+    }
+}
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.message, self.sqlstate)?;
+        self.detail.iter().chain(&self.hint).try_for_each(|more| {
+            f.write_str(": ")?;
+            f.write_str(more)
+        })
+    }
+}
+
+/// The fields of an ErrorResponse body, for logs: `SQLSTATE message`.
+pub fn describe_error(body: &[u8]) -> String {
+    let mut text = String::new();
+    for field in body.split(|&b| b == 0) {
+        if let Some((b'C' | b'M', value)) = field.split_first() {
+            let _ = write!(text, "{}{}", if text.is_empty() { "" } else { " " }, String::from_utf8_lossy(value));
+        }
+    }
+    text
+}

@@ -1,0 +1,78 @@
+//! Whole frames from a stream, one at a time: for the login, where frames are small and looked into.
+
+use tokio::io::AsyncReadExt;
+
+use crate::wire::error::WireError;
+use crate::wire::stream::Stream;
+
+/// No frame of a login is longer: PostgreSQL's own bound for an authentication token, and room for an error.
+const MAX_LOGIN_FRAME: usize = 1 << 17;
+
+/// Bytes that arrived and were not consumed.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+}
+
+/// A frame as it came; `raw` includes the header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawFrame {
+    raw: Vec<u8>,
+}
+
+impl RawFrame {
+    pub fn tag(&self) -> u8 {
+        self.raw.first().copied().unwrap_or_default()
+    }
+
+    pub fn body(&self) -> &[u8] {
+        self.raw.get(5..).unwrap_or_default()
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.raw
+    }
+}
+
+impl Inbox {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
+    /// The next frame.
+    ///
+    /// # Cancellation safety
+    /// Safe: bytes that were read stay in the inbox.
+    pub async fn next(&mut self, stream: &mut Stream) -> Result<RawFrame, WireError> {
+        loop {
+            if let Some(frame) = self.take()? {
+                return Ok(frame);
+            }
+            if stream.read_buf(&mut self.bytes).await? == 0 {
+                return Err(WireError::Closed);
+            }
+        }
+    }
+
+    /// What is left when the login is over.
+    pub fn into_rest(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn take(&mut self) -> Result<Option<RawFrame>, WireError> {
+        let Some(([_, len @ ..], _)) = self.bytes.split_first_chunk::<5>() else { return Ok(None) };
+        let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
+        if len < 4 {
+            return Err(WireError::Malformed("login"));
+        }
+        if len > MAX_LOGIN_FRAME {
+            return Err(WireError::TooLong { what: "login message", len, limit: MAX_LOGIN_FRAME });
+        }
+        let whole = len.saturating_add(1);
+        if self.bytes.len() < whole {
+            return Ok(None);
+        }
+        let rest = self.bytes.split_off(whole);
+        Ok(Some(RawFrame { raw: std::mem::replace(&mut self.bytes, rest) }))
+    }
+}
