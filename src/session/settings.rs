@@ -70,8 +70,9 @@ impl Settings {
         let user = format!("pgcanon_probe_{:016x}", u64::from_be_bytes(random));
         let packet = startup::packet(&[("user", &user), ("database", database), ("application_name", "pgcanon")]);
         let answered = self.upstream.start(&packet).await?;
-        let open = answered.first.tag() == back::AUTHENTICATION
-            && matches!(AuthRequest::parse(answered.first.body()), Ok((AuthRequest::Ok, _)));
+        let open = answered.first.is_some_and(|first| {
+            first.tag() == back::AUTHENTICATION && matches!(AuthRequest::parse(first.body()), Ok((AuthRequest::Ok, _)))
+        });
         let mut remembered = self.remembered();
         if remembered.len() >= OPEN_DATABASES {
             remembered.clear();

@@ -54,6 +54,17 @@ impl Inbox {
         }
     }
 
+    /// What has arrived, whether it makes frames or not; empty at the end of the stream.
+    ///
+    /// # Cancellation safety
+    /// Safe, as [`Inbox::next`] is.
+    pub async fn chunk(&mut self, stream: &mut Stream) -> Result<Vec<u8>, WireError> {
+        if self.bytes.is_empty() {
+            stream.read_buf(&mut self.bytes).await?;
+        }
+        Ok(std::mem::take(&mut self.bytes))
+    }
+
     /// What is left when the login is over.
     pub fn into_rest(self) -> Vec<u8> {
         self.bytes
