@@ -29,7 +29,7 @@ fn whoami() -> String {
 #[test]
 fn peer_is_for_the_proxys_own_user_and_not_for_whoever_claims_its_name() {
     let me = whoami();
-    let cluster = Cluster::start(Pg::V15, "", &format!("local all postgres trust\nlocal all all peer map=here\n"));
+    let cluster = Cluster::start(Pg::V15, "", "local all postgres trust\nlocal all all peer map=here\n");
     std::fs::write(cluster.data_dir().join("pg_ident.conf"), format!("here {me} operator\n")).expect("write a map");
     cluster.psql("create role operator superuser login");
     cluster.reload();
