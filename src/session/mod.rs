@@ -33,6 +33,7 @@ use login::{Leg, LoggedIn, Login, Refusal};
 use machine::Machine;
 use relay::{End, Relay};
 
+pub use guard::OwnUser;
 pub use metrics::SessionMetrics;
 pub use settings::{Settings, listens_beyond_this_machine, liveness};
 
@@ -59,8 +60,7 @@ pub struct Shared {
     pub control: Option<Control>,
     pub metrics: SessionMetrics,
     pub scratch: RefCell<Box<[u8]>>,
-    /// The user that this process runs as.
-    pub own_uid: u32,
+    pub own: OwnUser,
 }
 
 /// Serves one connection to its end.
@@ -196,7 +196,7 @@ async fn log_in(
         }
     };
     let control = shared.control.as_ref();
-    let login = Login { settings, control, source, params, trusted, own_uid: shared.own_uid, client };
+    let login = Login { settings, control, source, params, trusted, own: &shared.own, client };
     match login.run(packet).await {
         Ok(LoggedIn { client, server, ok }) => {
             shared.metrics.logged_in.inc();
