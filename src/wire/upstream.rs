@@ -46,6 +46,12 @@ pub enum UpstreamError {
     Startup { endpoint: String, source: WireError },
 }
 
+impl UpstreamError {
+    fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}
+
 /// A connection whose startup packet was answered.
 #[derive(Debug)]
 pub struct Answered {
@@ -110,7 +116,14 @@ impl Upstream {
                 match self.bounded(endpoint, self.start_once(endpoint, *attempt, packet)).await {
                     Ok(answered) if answered.first.tag() == back::ERROR && more => {}
                     Ok(answered) => return Ok(answered),
-                    Err(e) => last = Some(e),
+                    Err(e) => {
+                        let hangs = e.is_timeout();
+                        last = Some(e);
+                        // It would hang the other way, too, and the client waits.
+                        if hangs {
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -129,7 +142,13 @@ impl Upstream {
             for attempt in self.attempts(endpoint) {
                 match self.bounded(endpoint, self.connect_once(endpoint, *attempt)).await {
                     Ok(stream) => return Ok(stream),
-                    Err(e) => last = Some(e),
+                    Err(e) => {
+                        let hangs = e.is_timeout();
+                        last = Some(e);
+                        if hangs {
+                            break;
+                        }
+                    }
                 }
             }
         }
