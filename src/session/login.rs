@@ -11,7 +11,7 @@ use crate::wire::error::{Fatal, WireError, describe_error, sqlstate};
 use crate::wire::inbox::{Inbox, RawFrame};
 use crate::wire::message::{AuthRequest, back, front, put_frame};
 use crate::wire::scram::{CbindFlag, cbind_flag, without_plus};
-use crate::wire::startup::Params;
+use crate::wire::startup::{self, Params};
 use crate::wire::stream::{Source, Stream};
 use crate::wire::upstream::{Answered, UpstreamError};
 
@@ -92,6 +92,9 @@ impl Login<'_> {
     }
 
     async fn exchange(&mut self, packet: &[u8]) -> Result<(Leg, RawFrame), Stop> {
+        if self.params.version < startup::V3 {
+            return Err(self.refuse_outdated(packet).await);
+        }
         let Answered { stream, first, inbox, identifies_us } =
             self.settings.upstream.start(packet).await.map_err(unreachable)?;
         let mut server = Leg { stream, inbox };
@@ -143,6 +146,24 @@ impl Login<'_> {
                 _ => self.tell(frame.bytes()).await?,
             }
         }
+    }
+
+    /// Before protocol 3 an error had no length word. The server's own refusal is passed on; one so old that it would
+    /// let the client in is not asked to.
+    async fn refuse_outdated(&mut self, packet: &[u8]) -> Stop {
+        const REFUSAL: u64 = 1024;
+        let answer = match self.settings.upstream.ask(packet, REFUSAL).await {
+            Ok(answer) => answer,
+            Err(e) => return unreachable(e),
+        };
+        let words = match answer.split_first() {
+            Some((&back::ERROR, words)) => String::from_utf8_lossy(words).trim_end_matches(['\0', '\n']).to_owned(),
+            _ => {
+                let message = "the proxy speaks protocol 3 and later only";
+                return Stop::Own("protocol", Fatal::new(sqlstate::FEATURE_NOT_SUPPORTED, message));
+            }
+        };
+        self.tell(&answer).await.err().unwrap_or(Stop::Server(words))
     }
 
     pub(super) async fn tell(&mut self, bytes: &[u8]) -> Result<(), Stop> {

@@ -5,6 +5,9 @@ use crate::wire::message::split_cstr;
 /// PostgreSQL's own limit for a startup packet.
 pub const MAX_STARTUP: usize = 10_000;
 
+/// The first version of the protocol with length words in all messages.
+pub const V3: u32 = 3 << 16;
+
 const CANCEL: u32 = 1234 << 16 | 5678;
 const SSL: u32 = 1234 << 16 | 5679;
 const GSS: u32 = 1234 << 16 | 5680;

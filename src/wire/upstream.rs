@@ -155,6 +155,24 @@ impl Upstream {
         Err(last.unwrap_or_else(nowhere))
     }
 
+    /// Sends a packet and takes what the server says until it closes, at most `limit` bytes of it.
+    pub async fn ask(&self, packet: &[u8], limit: u64) -> Result<Vec<u8>, UpstreamError> {
+        let endpoint = || self.endpoints.first().map_or_else(String::new, Endpoint::to_string);
+        let mut stream = self.connect().await?;
+        let exchange = async {
+            stream.write_all(packet).await?;
+            stream.flush().await?;
+            let mut answer = Vec::new();
+            stream.take(limit).read_to_end(&mut answer).await?;
+            Ok(answer)
+        };
+        match timeout(self.connect_timeout, exchange).await {
+            Ok(answer) => answer
+                .map_err(|source: io::Error| UpstreamError::Startup { endpoint: endpoint(), source: source.into() }),
+            Err(_) => Err(UpstreamError::Timeout { endpoint: endpoint(), after: self.connect_timeout }),
+        }
+    }
+
     /// Delivers a CancelRequest and waits until the server has taken note of it: it closes the connection then.
     pub async fn cancel(&self, packet: &[u8]) -> Result<(), UpstreamError> {
         let mut stream = self.connect().await?;
