@@ -45,6 +45,12 @@ pub enum UpstreamError {
     Startup { endpoint: String, source: io::Error },
 }
 
+impl UpstreamError {
+    fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}
+
 /// A connection whose startup packet was answered.
 #[derive(Debug)]
 pub struct Answered {
@@ -133,7 +139,14 @@ impl Upstream {
                         }
                     }
                     Ok(answered) => return Ok(answered),
-                    Err(e) => last = Some(e),
+                    Err(e) => {
+                        let hangs = e.is_timeout();
+                        last = Some(e);
+                        // It would hang the other way, too, and the client waits.
+                        if hangs {
+                            break;
+                        }
+                    }
                 }
             }
             if let Some(answered) = refused {
@@ -155,7 +168,13 @@ impl Upstream {
             for attempt in self.attempts(endpoint) {
                 match self.bounded(endpoint, self.connect_once(endpoint, *attempt)).await {
                     Ok(stream) => return Ok(stream),
-                    Err(e) => last = Some(e),
+                    Err(e) => {
+                        let hangs = e.is_timeout();
+                        last = Some(e);
+                        if hangs {
+                            break;
+                        }
+                    }
                 }
             }
         }

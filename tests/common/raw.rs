@@ -174,6 +174,13 @@ impl Client {
         let _ = done; // already closed by the peer is fine
     }
 
+    /// Ends as a process does that is killed with unread data: by a reset, where there is such a thing.
+    pub(crate) fn reset(self) {
+        if let Stream::Tcp(tcp) = &self.stream {
+            socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
+        }
+    }
+
     /// One raw byte, as the answer to SSLRequest; `None` on end of file.
     pub(crate) fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
