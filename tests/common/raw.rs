@@ -30,7 +30,7 @@ pub(crate) enum Got {
     Frame(Frame),
     /// End of file or reset at a frame's border: which of both is the kernel's choice, not the peer's.
     Closed,
-    /// End of file inside a frame: these bytes of it had come.
+    /// End of file inside a frame, or what cannot be one: these bytes of it had come.
     Torn(Vec<u8>),
     /// Nothing came in time.
     Nothing,
@@ -207,7 +207,8 @@ impl Client {
         if let Err(had) = self.fill(&mut header[1..]) {
             return Got::Torn(header[..1 + had].to_vec());
         }
-        let mut body = vec![0; body_len(&header)];
+        let Some(len) = body_len(&header) else { return Got::Torn(header.to_vec()) };
+        let mut body = vec![0; len];
         if let Err(had) = self.fill(&mut body) {
             body.truncate(had);
             return Got::Torn([&header[..], &body].concat());
@@ -228,7 +229,7 @@ impl Client {
         self.stream.limit(PATIENCE).expect("set a time limit");
         let mut header = [0; 5];
         self.stream.read_exact(&mut header).expect("a frame's header");
-        let len = body_len(&header);
+        let len = body_len(&header).expect("a length that a frame can have");
         let mut buffer = vec![0; 256 * 1024];
         let mut left = len;
         while left > 0 {
@@ -386,9 +387,10 @@ impl std::fmt::Debug for Stream {
     }
 }
 
-fn body_len(header: &[u8; 5]) -> usize {
+/// `None` for a length that no frame can have.
+fn body_len(header: &[u8; 5]) -> Option<usize> {
     let len = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-    usize::try_from(len - 4).unwrap_or_else(|_| panic!("a frame of length {len}: {}", header.escape_ascii()))
+    usize::try_from(len.checked_sub(4)?).ok()
 }
 
 fn hung_up(error: &io::Error) -> bool {

@@ -10,32 +10,16 @@ use crate::{no_panic, outline, settled, startup, usage};
 /// What the server does with a session; the client names it by its user.
 const ACTS: [(&str, &[&str]); 16] = [
     // Before it has let the client in.
-    ("closes", &["E FATAL 57P03 the proxy cannot reach the database server", "closed"]),
-    ("answers in HTTP", &["E FATAL 57P03 the proxy cannot reach the database server", "closed"]),
-    ("sends a length of two", &["E FATAL 57P03 the proxy cannot reach the database server", "closed"]),
-    ("sends a negative length", &["E FATAL 57P03 the proxy cannot reach the database server", "closed"]),
-    ("sends half an answer", &["E FATAL 57P03 the proxy cannot reach the database server", "closed"]),
-    (
-        "sends an empty authentication",
-        &["E FATAL 57P03 the database server ended the connection during login", "closed"],
-    ),
+    // What it says is passed on, whatever it is: the client sees what it would see without the proxy.
+    ("closes", &["closed"]),
+    ("answers in HTTP", &["torn"]),
+    ("sends a length of two", &["torn"]),
+    ("sends a negative length", &["torn"]),
+    ("sends half an answer", &["torn"]),
+    ("sends an empty authentication", &["R[0] ", "closed"]),
     ("offers SASL in rubbish", &["E FATAL 57P03 the database server ended the connection during login", "closed"]),
-    (
-        "closes after a question",
-        &[
-            "R[8] \\x00\\x00\\x00\\x05salt",
-            "E FATAL 57P03 the database server ended the connection during login",
-            "closed",
-        ],
-    ),
-    (
-        "asks for a secret and talks rubbish",
-        &[
-            "R[8] \\x00\\x00\\x00\\x05salt",
-            "E FATAL 57P03 the database server ended the connection during login",
-            "closed",
-        ],
-    ),
+    ("closes after a question", &["R[8] \\x00\\x00\\x00\\x05salt", "closed"]),
+    ("asks for a secret and talks rubbish", &["R[8] \\x00\\x00\\x00\\x05salt", "torn"]),
     // After login.
     ("sends a bad length", &["R[4] \\x00\\x00\\x00\\x00", "Z[1] I", "E FATAL 08P01", "closed"]),
     (

@@ -104,7 +104,8 @@ fn a_server_that_stops_ends_its_sessions_in_its_own_words() {
                 words
             },
         );
-        if prepare.is_none_or(|sql| !sql.starts_with("copy")) {
+        // In an immediate shutdown a backend tries to say so, and not each succeeds, directly or not.
+        if matches!(how, Stop::Fast) {
             assert_eq!(all_the_same(&seen).len(), 2, "{how:?} {prepare:?}: {seen:?}");
         }
         assert!(seen.iter().all(|(_, words)| words.last().is_some_and(|w| w == "closed")), "{seen:?}");
