@@ -10,7 +10,7 @@ fn proxy(site: &Site, more: &str) -> Proxy {
     let ca = site.certs.ca();
     let node = format!(
         "[node]\nauth = \"scram\"\ncontrol = \"dbname=postgres user=control password={PASSWORD}\"\n{more}\n{}",
-        section("require", site, &site.certs.server("front"))
+        section("require", site, &site.proxy_pair())
     );
     site.proxy(&format!("sslmode=verify-full sslrootcert={}", ca.display()), &node)
 }
@@ -45,7 +45,7 @@ fn every_pair_of_legs_works() {
     let site = Site::shared();
     for server in ["sslmode=disable", "sslmode=require"] {
         let node = format!("[node]\n{}", site.control("control"));
-        let proxy = site.proxy(server, &format!("{node}{}", section("allow", &site, &site.certs.server("front"))));
+        let proxy = site.proxy(server, &format!("{node}{}", section("allow", &site, &site.proxy_pair())));
         for client in ["sslmode=disable", "sslmode=require channel_binding=require"] {
             for addr in [proxy.tcp(), proxy.unix()] {
                 if addr.host().starts_with('/') && client.contains("require") {
