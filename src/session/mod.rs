@@ -207,6 +207,7 @@ async fn log_in(
             match Relay::new(legs, machine, client.inbox.into_rest(), from_server) {
                 Ok(relay) => Some(Session { relay, _open: open }),
                 Err(bad) => {
+                    shared.metrics.unfollowed.inc();
                     warn!(%bad, "the server broke the protocol during login");
                     None
                 }
@@ -276,7 +277,8 @@ impl Session {
     }
 
     async fn end(&mut self, end: Option<End>, shared: &Shared) {
-        if self.relay.machine.as_ref().is_some_and(Machine::is_lost) {
+        let broken = matches!(end, Some(End::Broken { .. }));
+        if broken || self.relay.machine.as_ref().is_some_and(Machine::is_lost) {
             shared.metrics.unfollowed.inc();
         }
         let fatal = match end {
