@@ -56,8 +56,14 @@ pub(crate) fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> 
 
 /// A port of 127.0.0.1 that was free a moment ago; whoever binds it must retry when another was faster.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind a loopback port");
-    listener.local_addr().expect("a bound listener has an address").port()
+    let [port] = free_ports();
+    port
+}
+
+/// Several such ports, all different.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("bind a loopback port"));
+    listeners.each_ref().map(|listener| listener.local_addr().expect("a bound listener has an address").port())
 }
 
 /// A temporary directory that every user may enter, under a short path (Unix socket paths hold 107 bytes).
