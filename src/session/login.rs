@@ -28,6 +28,24 @@ impl Leg {
         self.inbox.next(&mut self.stream).await
     }
 
+    /// What has arrived, as it came; empty at the end. With `whole`, a whole frame, unless what comes makes none.
+    /// Cancellation-safe.
+    async fn answer(&mut self, whole: bool) -> Result<Vec<u8>, WireError> {
+        if whole {
+            match self.next().await {
+                Ok(frame) => return Ok(frame.bytes().to_vec()),
+                Err(WireError::Io(e)) => return Err(e.into()),
+                Err(_) => {}
+            }
+        }
+        self.inbox.chunk(&mut self.stream).await
+    }
+
+    /// No more will be sent.
+    async fn finish(&mut self) -> Result<(), WireError> {
+        Ok(self.stream.shutdown().await?)
+    }
+
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.stream.write_all(bytes).await?;
         Ok(self.stream.flush().await?)
@@ -98,21 +116,31 @@ impl Login<'_> {
             self.tell(frame.bytes()).await?;
         }
         let mut server = Leg { stream, inbox };
+        let Some(first) = first else { return Err(self.hear_out(server, "closed".into()).await) };
         let mut from_server = Some(first);
         let mut proven = false;
         // The client's next message is its SASLInitialResponse to an offer from which -PLUS was taken.
         let mut plus_withheld = false;
+        let mut client_done = false;
         loop {
             let frame = match from_server.take() {
                 Some(frame) => frame,
                 None => tokio::select! {
-                    frame = server.next() => frame.map_err(server_gone)?,
-                    frame = self.client.next() => {
-                        let frame = frame.map_err(Stop::ClientGone)?;
-                        if std::mem::take(&mut plus_withheld) && frame.tag() == front::PASSWORD {
-                            may_go_without_binding(&server.stream, frame.body())?;
+                    frame = server.next() => match frame {
+                        Ok(frame) => frame,
+                        Err(e) => {
+                            let stop = self.hear_out(server, e.to_string()).await;
+                            return Err(if client_done { Stop::ClientGone(WireError::Closed) } else { stop });
                         }
-                        server.send(frame.bytes()).await.map_err(server_gone)?;
+                    },
+                    answer = self.client.answer(plus_withheld), if !client_done => {
+                        let answer = answer.map_err(Stop::ClientGone)?;
+                        if std::mem::take(&mut plus_withheld) {
+                            may_go_without_binding(&server.stream, &answer)?;
+                        }
+                        client_done = answer.is_empty();
+                        // A server that no longer listens may still have said why.
+                        let _ = if client_done { server.finish().await } else { server.send(&answer).await };
                         continue;
                     }
                 },
@@ -120,8 +148,7 @@ impl Login<'_> {
             match frame.tag() {
                 back::ERROR => {
                     self.tell(frame.bytes()).await?;
-                    self.tell(&server.inbox.into_rest()).await?;
-                    return Err(Stop::Server(describe_error(frame.body())));
+                    return Err(self.hear_out(server, describe_error(frame.body())).await);
                 }
                 back::AUTHENTICATION => match AuthRequest::parse(frame.body()).map_err(server_gone)?.0 {
                     AuthRequest::Ok => {
@@ -150,6 +177,20 @@ impl Login<'_> {
 
     pub(super) async fn tell(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         self.client.send(bytes).await.map_err(Stop::ClientGone)
+    }
+
+    /// Passes on what the server still says before it closes.
+    async fn hear_out(&mut self, mut server: Leg, words: String) -> Stop {
+        while let Ok(rest) = server.answer(false).await
+            && !rest.is_empty()
+        {
+            if let Err(stop) = self.tell(&rest).await {
+                return stop;
+            }
+        }
+        // A client that closed first has all it wanted.
+        let _ = self.client.finish().await;
+        Stop::Server(words)
     }
 
     /// Channel binding ties a login to one certificate: it can pass only where both legs show the same one.
@@ -187,7 +228,8 @@ impl Login<'_> {
 }
 
 /// A server with TLS takes "I can bind, but you did not offer it" for an attack, which here it would not be.
-fn may_go_without_binding(server: &Stream, initial_response: &[u8]) -> Result<(), Stop> {
+fn may_go_without_binding(server: &Stream, answer: &[u8]) -> Result<(), Stop> {
+    let Some(([front::PASSWORD, ..], initial_response)) = answer.split_first_chunk::<5>() else { return Ok(()) };
     match cbind_flag(initial_response) {
         Ok(Some(CbindFlag::NotOffered | CbindFlag::Bound)) if server.is_tls() => {
             let fatal = Fatal::new(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -25,12 +25,15 @@ pub struct Settings {
     pub(crate) max_connections: Option<NonZeroUsize>,
     pub(crate) login_timeout: Duration,
     pub(crate) liveness: Liveness,
-    /// By database: whether the server lets in anybody from where the proxy is.
-    open: Mutex<HashMap<String, bool>>,
+    /// By database: whether the server lets in anybody from where the proxy is, and when it was asked.
+    open: Mutex<HashMap<String, (bool, Instant)>>,
 }
 
 /// Databases whose answer is remembered; clients can ask for any number of names.
 const OPEN_DATABASES: usize = 64;
+
+/// How long an answer is good for: pg_hba.conf may change at any time, and the proxy is not told.
+const OPEN_FOR: Duration = Duration::from_secs(1);
 
 impl Settings {
     pub fn load(config: &Config) -> Result<Self, TlsError> {
@@ -61,7 +64,9 @@ impl Settings {
     /// Whether the server lets in anybody who comes from where the proxy is: found out by asking as a user that does
     /// not exist, which `trust` lets through and `peer` or `cert` do not.
     pub async fn server_is_open(&self, database: &str) -> Result<bool, UpstreamError> {
-        if let Some(open) = self.remembered().get(database) {
+        if let Some((open, asked)) = self.remembered().get(database)
+            && asked.elapsed() < OPEN_FOR
+        {
             return Ok(*open);
         }
         let mut random = [0; 8];
@@ -69,18 +74,20 @@ impl Settings {
         let _ = SystemRandom::new().fill(&mut random);
         let user = format!("pgcanon_probe_{:016x}", u64::from_be_bytes(random));
         let packet = startup::packet(&[("user", &user), ("database", database), ("application_name", "pgcanon")]);
+        let asked = Instant::now();
         let answered = self.upstream.start(&packet).await?;
-        let open = answered.first.tag() == back::AUTHENTICATION
-            && matches!(AuthRequest::parse(answered.first.body()), Ok((AuthRequest::Ok, _)));
+        let open = answered.first.is_some_and(|first| {
+            first.tag() == back::AUTHENTICATION && matches!(AuthRequest::parse(first.body()), Ok((AuthRequest::Ok, _)))
+        });
         let mut remembered = self.remembered();
         if remembered.len() >= OPEN_DATABASES {
             remembered.clear();
         }
-        remembered.insert(database.to_owned(), open);
+        remembered.insert(database.to_owned(), (open, asked));
         Ok(open)
     }
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<String, bool>> {
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<String, (bool, Instant)>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -36,11 +36,7 @@ async fn check_client(login: &mut Login<'_>, verifier: Verifier) -> Result<(Clie
         _ => None,
     };
     let user = login.params.user.clone();
-    let refuse = |e: ScramError| {
-        let mut fatal = Fatal::new(e.sqlstate(), e.message(&user));
-        fatal.detail = e.detail();
-        Stop::Own("password", fatal)
-    };
+    let refuse = |e: ScramError| refused(&user, &e);
     let mut scram = ScramServer::new(verifier, binding).map_err(&refuse)?;
     let mut question = scram.offer();
     loop {
@@ -70,7 +66,14 @@ async fn enter(
     let first = scram.on_offer(offer).map_err(refuse)?;
     server.send_frame(front::PASSWORD, &first).await.map_err(server_gone)?;
     let body = next_question(login, server).await?;
-    let proof = scram.on_continue(&body).map_err(refuse)?;
+    let proof = scram.on_continue(&body).map_err(|e| match e {
+        // For a password that has expired the server makes up a verifier, which no proof satisfies.
+        ScramClientError::VerifierChanged => {
+            tracing::info!(reason = %e, "password authentication failed");
+            refused(&login.params.user, &ScramError::WrongProof)
+        }
+        e => refuse(e),
+    })?;
     server.send_frame(front::PASSWORD, &proof).await.map_err(server_gone)?;
     let body = next_question(login, server).await?;
     scram.on_final(&body).map_err(refuse)
@@ -89,6 +92,13 @@ async fn next_question(login: &mut Login<'_>, server: &mut Leg) -> Result<Vec<u8
             _ => login.tell(frame.bytes()).await?,
         }
     }
+}
+
+/// What the server itself would say.
+fn refused(user: &str, error: &ScramError) -> Stop {
+    let mut fatal = Fatal::new(error.sqlstate(), error.message(user));
+    fatal.detail = error.detail();
+    Stop::Own("password", fatal)
 }
 
 fn broken(message: &str) -> Stop {

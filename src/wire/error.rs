@@ -90,7 +90,7 @@ impl std::fmt::Display for Fatal {
     }
 }
 
-/// The fields of an ErrorResponse body, for logs: `SQLSTATE message`.
+/// The fields of an ErrorResponse body, for logs: `SQLSTATE message`; in the format of protocol 2 it is all text.
 pub fn describe_error(body: &[u8]) -> String {
     let mut text = String::new();
     for field in body.split(|&b| b == 0) {
@@ -98,5 +98,8 @@ pub fn describe_error(body: &[u8]) -> String {
             let _ = write!(text, "{}{}", if text.is_empty() { "" } else { " " }, String::from_utf8_lossy(value));
         }
     }
-    text
+    match body {
+        [old @ .., b'\n', 0] => String::from_utf8_lossy(old).into_owned(),
+        _ => text,
+    }
 }

@@ -3,10 +3,14 @@
 use tokio::io::AsyncReadExt;
 
 use crate::wire::error::WireError;
+use crate::wire::message::back;
 use crate::wire::stream::Stream;
 
 /// No frame of a login is longer: PostgreSQL's own bound for an authentication token, and room for an error.
 const MAX_LOGIN_FRAME: usize = 1 << 17;
+
+/// Lengths that an ErrorResponse can have; libpq draws the same line to tell an error in the old format.
+const ERROR_LENGTHS: std::ops::RangeInclusive<usize> = 8..=30_000;
 
 /// Bytes that arrived and were not consumed.
 #[derive(Debug, Default)]
@@ -18,6 +22,7 @@ pub struct Inbox {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawFrame {
     raw: Vec<u8>,
+    header: usize,
 }
 
 impl RawFrame {
@@ -26,7 +31,7 @@ impl RawFrame {
     }
 
     pub fn body(&self) -> &[u8] {
-        self.raw.get(5..).unwrap_or_default()
+        self.raw.get(self.header..).unwrap_or_default()
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -54,6 +59,17 @@ impl Inbox {
         }
     }
 
+    /// What has arrived, whether it makes frames or not; empty at the end of the stream.
+    ///
+    /// # Cancellation safety
+    /// Safe, as [`Inbox::next`] is.
+    pub async fn chunk(&mut self, stream: &mut Stream) -> Result<Vec<u8>, WireError> {
+        if self.bytes.is_empty() {
+            stream.read_buf(&mut self.bytes).await?;
+        }
+        Ok(std::mem::take(&mut self.bytes))
+    }
+
     /// What is left when the login is over.
     pub fn into_rest(self) -> Vec<u8> {
         self.bytes
@@ -62,6 +78,9 @@ impl Inbox {
     fn take(&mut self) -> Result<Option<RawFrame>, WireError> {
         let Some(([_, len @ ..], _)) = self.bytes.split_first_chunk::<5>() else { return Ok(None) };
         let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
+        if self.bytes.first() == Some(&back::ERROR) && !ERROR_LENGTHS.contains(&len) {
+            return self.take_old_error();
+        }
         if len < 4 {
             return Err(WireError::Malformed("login"));
         }
@@ -72,7 +91,21 @@ impl Inbox {
         if self.bytes.len() < whole {
             return Ok(None);
         }
+        Ok(Some(self.split(whole, 5)))
+    }
+
+    /// An error in the format of protocol 2, a text without a length: what the server sends when it cannot fork, or to
+    /// a client of that protocol.
+    fn take_old_error(&mut self) -> Result<Option<RawFrame>, WireError> {
+        match memchr::memchr(0, &self.bytes) {
+            Some(end) => Ok(Some(self.split(end.saturating_add(1), 1))),
+            None if self.bytes.len() > *ERROR_LENGTHS.end() => Err(WireError::Malformed("ErrorResponse")),
+            None => Ok(None),
+        }
+    }
+
+    fn split(&mut self, whole: usize, header: usize) -> RawFrame {
         let rest = self.bytes.split_off(whole);
-        Ok(Some(RawFrame { raw: std::mem::replace(&mut self.bytes, rest) }))
+        RawFrame { raw: std::mem::replace(&mut self.bytes, rest), header }
     }
 }

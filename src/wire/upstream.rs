@@ -9,7 +9,6 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::config::{ConnInfo, Endpoint, RootCert, SslMode, SslNegotiation};
-use crate::wire::error::WireError;
 use crate::wire::inbox::{Inbox, RawFrame};
 use crate::wire::message::back;
 use crate::wire::stream::{Liveness, Stream};
@@ -43,7 +42,7 @@ pub enum UpstreamError {
     #[error("{endpoint} does not support TLS, but sslmode requires it")]
     NoTls { endpoint: String },
     #[error("connection to {endpoint} failed during startup: {source}")]
-    Startup { endpoint: String, source: WireError },
+    Startup { endpoint: String, source: io::Error },
 }
 
 /// A connection whose startup packet was answered.
@@ -52,8 +51,9 @@ pub struct Answered {
     pub stream: Stream,
     /// The NegotiateProtocolVersion that came before the answer.
     pub negotiation: Option<RawFrame>,
-    /// The server's first message besides, and what came behind it.
-    pub first: RawFrame,
+    /// The server's first message besides; `None` when it closed, or said what is no message: that is in the inbox.
+    pub first: Option<RawFrame>,
+    /// What came behind it.
     pub inbox: Inbox,
     /// Whether the connection is over a Unix socket or carries a certificate of ours: the server may then let in
     /// whom the proxy is, not whom the client is.
@@ -67,6 +67,13 @@ enum Attempt {
     /// TLS if the server has it, plain otherwise.
     TlsOrPlain,
     Tls,
+}
+
+impl Answered {
+    /// Whether the answer is an error.
+    fn is_refusal(&self) -> bool {
+        self.first.as_ref().is_some_and(|frame| frame.tag() == back::ERROR)
+    }
 }
 
 impl Upstream {
@@ -109,7 +116,7 @@ impl Upstream {
             let mut refused = None;
             for attempt in self.attempts(endpoint) {
                 match self.bounded(endpoint, self.start_once(endpoint, *attempt, packet)).await {
-                    Ok(answered) if answered.first.tag() == back::ERROR => {
+                    Ok(answered) if answered.is_refusal() => {
                         let was_plain = !answered.stream.is_tls();
                         refused = Some(answered);
                         if *attempt == Attempt::TlsOrPlain && was_plain {
@@ -158,7 +165,7 @@ impl Upstream {
         };
         let startup = |source: io::Error| UpstreamError::Startup {
             endpoint: self.endpoints.first().map_or_else(String::new, Endpoint::to_string),
-            source: source.into(),
+            source,
         };
         timeout(self.connect_timeout, deliver).await.unwrap_or(Ok(())).map_err(startup)
     }
@@ -195,19 +202,19 @@ impl Upstream {
             Stream::Tls(_) => self.client_cert,
             Stream::Tcp(_) => false,
         };
-        let exchange = async {
+        let sent = async {
             stream.write_all(packet).await?;
-            stream.flush().await?;
-            let first = inbox.next(&mut stream).await?;
-            if first.tag() != back::NEGOTIATE_VERSION {
-                return Ok((None, first));
-            }
-            Ok((Some(first), inbox.next(&mut stream).await?))
+            stream.flush().await
         };
-        match exchange.await {
-            Ok((negotiation, first)) => Ok(Answered { stream, negotiation, first, inbox, identifies_us }),
-            Err(source) => Err(UpstreamError::Startup { endpoint: endpoint.to_string(), source }),
+        if let Err(source) = sent.await {
+            return Err(UpstreamError::Startup { endpoint: endpoint.to_string(), source });
         }
+        let mut first = inbox.next(&mut stream).await.ok();
+        let negotiation = first.take_if(|frame| frame.tag() == back::NEGOTIATE_VERSION);
+        if negotiation.is_some() {
+            first = inbox.next(&mut stream).await.ok();
+        }
+        Ok(Answered { stream, negotiation, first, inbox, identifies_us })
     }
 
     async fn connect_once(&self, endpoint: &Endpoint, attempt: Attempt) -> Result<Stream, UpstreamError> {

@@ -30,7 +30,7 @@ pub enum ScramClientError {
     Nonce,
     /// Salt or iterations are not those of the verifier the client was checked against.
     #[error(
-        "the server's SCRAM verifier is not the one the client was checked against (was the password just changed?)"
+        "the server's SCRAM verifier is not the one the client was checked against (has the password expired, or was it just changed?)"
     )]
     VerifierChanged,
     /// The server named an error instead of its signature.
