@@ -41,7 +41,7 @@ fn characters(session: &mut Session) {
     let opts = LexOptions { encoding: ClientEncoding::ShiftJis2004, ..ON };
     session.settings(opts, "shift_jis_2004");
     for sql in [
-        &b"select e'\x81\x5f';'; select 2"[..],
+        &b"select e'\x81\x5f';a;'; select 2"[..],
         b"select 'a'\x81\xb0e'\\';'; select 2",
         b"select a\x81\xb0e'\\';' from (select '' as a) x; select 2",
     ] {
