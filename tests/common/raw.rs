@@ -123,6 +123,14 @@ impl Client {
         Ok(Client { stream: Stream::Tls(tls), writing: None, addr: self.addr })
     }
 
+    /// What was agreed on by [`tls`](Self::tls), if this is TLS.
+    pub(crate) fn tls_connection(&self) -> Option<&rustls::ClientConnection> {
+        match &self.stream {
+            Stream::Tls(tls) => Some(&tls.conn),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Writes everything; a peer that hangs up while we write is no failure, what it said is still to be read.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.sent();
