@@ -129,6 +129,12 @@ fn startup_packets_of_all_kinds_end_as_on_the_server() {
         msg::packet(msg::CANCEL_REQUEST, &[1; 400]),
         msg::packet(msg::version(1234, 1), b""),
     ];
+    // Whole packets on both sides of the limit.
+    cases.extend([9_999, 10_000, 10_001, 10_003, 10_004, 10_005, 10_006].map(|len: usize| {
+        let bare = msg::startup(msg::version(3, 0), &[("user", "postgres"), ("application_name", "")]).len();
+        let name = "n".repeat(len - bare);
+        msg::startup(msg::version(3, 0), &[("user", "postgres"), ("application_name", &name)])
+    }));
     cases.extend([i32::MIN, -1, 0, 3, 4, 7, 8, 9, 10_000, 10_001, i32::MAX].map(|len| packet(len, &v3)));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     cases.extend((0..150).map(|_| random.bytes(100)));
