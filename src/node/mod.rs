@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::admin::http;
 use crate::catalog::{Control, ControlSettings};
 use crate::config::{Config, ConfigErrors};
-use crate::session::{Phase, SessionMetrics, Settings, listens_beyond_this_machine};
+use crate::session::{OwnUser, Phase, SessionMetrics, Settings, listens_beyond_this_machine};
 use crate::wire::tls::TlsError;
 
 pub use listen::ListenError;
@@ -96,7 +96,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
         phase: phase_seen.clone(),
         control: control.clone(),
         metrics: metrics.clone(),
-        own_uid: rustix::process::geteuid().as_raw(),
+        own: OwnUser::find(),
     };
     let workers = (1..=threads(&config)).map(|n| Worker::start(n, hands.clone())).collect::<io::Result<Vec<_>>>()?;
 

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error};
 
 use crate::catalog::Control;
-use crate::session::{self, Phase, SCRATCH, SessionMetrics, Settings, Shared};
+use crate::session::{self, OwnUser, Phase, SCRATCH, SessionMetrics, Settings, Shared};
 use crate::wire::negotiate::Accepted;
 use crate::wire::stream::Source;
 
@@ -32,7 +32,7 @@ pub(super) struct Hands {
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) control: Option<Control>,
     pub(super) metrics: SessionMetrics,
-    pub(super) own_uid: u32,
+    pub(super) own: OwnUser,
 }
 
 /// One thread.
@@ -83,7 +83,7 @@ async fn run(mut sockets: mpsc::Receiver<(Incoming, u64)>, load: Arc<AtomicUsize
         control: hands.control,
         metrics: hands.metrics,
         scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
-        own_uid: hands.own_uid,
+        own: hands.own,
     });
     let mut sessions = tokio::task::JoinSet::new();
     loop {

@@ -5,6 +5,7 @@ use crate::session::settings::Settings;
 use crate::wire::error::{Fatal, sqlstate};
 use crate::wire::startup::Params;
 use crate::wire::stream::Source;
+use crate::wire::upstream::Shown;
 
 /// Applies the `[[allow]]` rules to a session; says whether the rule that lets it in vouches for it.
 pub(crate) fn admit(settings: &Settings, source: &Source, tls: bool, params: &Params) -> Result<bool, Fatal> {
@@ -41,10 +42,29 @@ pub(crate) struct Unproven<'a> {
     pub(crate) trusted: bool,
     pub(crate) source: &'a Source,
     pub(crate) params: &'a Params,
-    /// The server may have taken the proxy's own identity (Unix user, certificate) for the client's.
-    pub(crate) identifies_us: bool,
-    /// The user that this process runs as.
-    pub(crate) own_uid: u32,
+    pub(crate) shown: Shown,
+    pub(crate) own: &'a OwnUser,
+}
+
+/// The user that this process runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnUser {
+    uid: u32,
+    /// `None` for a user whom only a directory service knows.
+    name: Option<String>,
+}
+
+impl OwnUser {
+    pub fn find() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let named = |line: &str| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        };
+        Self { uid, name: passwd.lines().find_map(named) }
+    }
 }
 
 /// What to do with such a session.
@@ -59,17 +79,20 @@ pub(crate) enum Verdict {
 impl Unproven<'_> {
     /// The server saw the proxy's address and user. It must not let in a client that it would not have let in itself.
     pub(crate) fn judge(&self) -> Verdict {
-        if self.trusted || matches!(self.source, Source::Unix { uid: Some(uid) } if *uid == self.own_uid) {
+        if self.trusted || matches!(self.source, Source::Unix { uid: Some(uid) } if *uid == self.own.uid) {
             Verdict::Admit
         } else if !self.source.is_local() {
             Verdict::Refuse(self.refusal(
                 "The server trusts the proxy's address, and would let in everyone who reaches the proxy.",
                 "Let pg_hba.conf ask for a password (scram-sha-256) where it says trust, or vouch for these clients with trust = true in an [[allow]] rule.",
             ))
-        } else if self.identifies_us {
-            Verdict::AdmitIfOpen
         } else {
-            Verdict::Admit
+            match self.shown {
+                Shown::Nothing => Verdict::Admit,
+                // `peer` lets this process in as the role of its own name, and as no other unless pg_ident.conf says so.
+                Shown::UnixUser if self.own.name.as_ref().is_some_and(|own| *own != self.params.user) => Verdict::Admit,
+                Shown::UnixUser | Shown::Certificate => Verdict::AdmitIfOpen,
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::catalog::Control;
 use crate::config::Auth;
-use crate::session::guard::{Unproven, Verdict};
+use crate::session::guard::{OwnUser, Unproven, Verdict};
 use crate::session::settings::Settings;
 use crate::session::takeover;
 use crate::wire::error::{Fatal, WireError, describe_error, sqlstate};
@@ -13,7 +13,7 @@ use crate::wire::message::{AuthRequest, back, front, put_frame};
 use crate::wire::scram::{CbindFlag, cbind_flag, without_plus};
 use crate::wire::startup::Params;
 use crate::wire::stream::{Source, Stream};
-use crate::wire::upstream::{Answered, UpstreamError};
+use crate::wire::upstream::{Answered, Shown, UpstreamError};
 
 /// One leg of a login.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(super) struct Login<'a> {
     pub(super) params: &'a Params,
     /// An `[[allow]]` rule vouches for the client.
     pub(super) trusted: bool,
-    pub(super) own_uid: u32,
+    pub(super) own: &'a OwnUser,
     pub(super) client: Leg,
 }
 
@@ -110,7 +110,7 @@ impl Login<'_> {
     }
 
     async fn exchange(&mut self, packet: &[u8]) -> Result<(Leg, RawFrame), Stop> {
-        let Answered { stream, negotiation, first, inbox, identifies_us } =
+        let Answered { stream, negotiation, first, inbox, shown } =
             self.settings.upstream.start(packet).await.map_err(unreachable)?;
         if let Some(frame) = negotiation {
             self.tell(frame.bytes()).await?;
@@ -150,22 +150,26 @@ impl Login<'_> {
                     self.tell(frame.bytes()).await?;
                     return Err(self.hear_out(server, describe_error(frame.body())).await);
                 }
-                back::AUTHENTICATION => match AuthRequest::parse(frame.body()).map_err(server_gone)?.0 {
-                    AuthRequest::Ok => {
+                back::AUTHENTICATION => match AuthRequest::parse(frame.body()) {
+                    Err(e) => {
+                        self.tell(frame.bytes()).await?;
+                        return Err(self.hear_out(server, e.to_string()).await);
+                    }
+                    Ok(AuthRequest::Ok) => {
                         if !proven {
-                            self.check_unproven(identifies_us).await?;
+                            self.check_unproven(shown).await?;
                         }
                         return Ok((server, frame));
                     }
-                    AuthRequest::Sasl if self.settings.auth == Auth::Scram => {
+                    Ok(AuthRequest::Sasl) if self.settings.auth == Auth::Scram => {
                         takeover::authenticate(self, &mut server, frame.body()).await?;
                         proven = true;
                     }
-                    AuthRequest::Sasl => {
+                    Ok(AuthRequest::Sasl) => {
                         proven = true;
                         plus_withheld = self.relay_offer(&server.stream, &frame).await?;
                     }
-                    AuthRequest::SaslContinue | AuthRequest::SaslFinal | AuthRequest::Other(_) => {
+                    Ok(AuthRequest::Other(_)) => {
                         proven = true;
                         self.tell(frame.bytes()).await?;
                     }
@@ -205,14 +209,9 @@ impl Login<'_> {
         Ok(true)
     }
 
-    async fn check_unproven(&self, identifies_us: bool) -> Result<(), Stop> {
-        let unproven = Unproven {
-            trusted: self.trusted,
-            source: self.source,
-            params: self.params,
-            identifies_us,
-            own_uid: self.own_uid,
-        };
+    async fn check_unproven(&self, shown: Shown) -> Result<(), Stop> {
+        let unproven =
+            Unproven { trusted: self.trusted, source: self.source, params: self.params, shown, own: self.own };
         let refuse = |fatal| Err(Stop::Own("unproven", fatal));
         match unproven.judge() {
             Verdict::Admit => Ok(()),

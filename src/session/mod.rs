@@ -33,6 +33,7 @@ use login::{Leg, LoggedIn, Login, Refusal};
 use machine::Machine;
 use relay::{End, Relay};
 
+pub use guard::OwnUser;
 pub use metrics::SessionMetrics;
 pub use settings::{Settings, listens_beyond_this_machine, liveness};
 
@@ -59,8 +60,7 @@ pub struct Shared {
     pub control: Option<Control>,
     pub metrics: SessionMetrics,
     pub scratch: RefCell<Box<[u8]>>,
-    /// The user that this process runs as.
-    pub own_uid: u32,
+    pub own: OwnUser,
 }
 
 /// Serves one connection to its end.
@@ -196,7 +196,7 @@ async fn log_in(
         }
     };
     let control = shared.control.as_ref();
-    let login = Login { settings, control, source, params, trusted, own_uid: shared.own_uid, client };
+    let login = Login { settings, control, source, params, trusted, own: &shared.own, client };
     match login.run(packet).await {
         Ok(LoggedIn { client, server, ok }) => {
             shared.metrics.logged_in.inc();
@@ -207,6 +207,7 @@ async fn log_in(
             match Relay::new(legs, machine, client.inbox.into_rest(), from_server) {
                 Ok(relay) => Some(Session { relay, _open: open }),
                 Err(bad) => {
+                    shared.metrics.unfollowed.inc();
                     warn!(%bad, "the server broke the protocol during login");
                     None
                 }
@@ -276,7 +277,8 @@ impl Session {
     }
 
     async fn end(&mut self, end: Option<End>, shared: &Shared) {
-        if self.relay.machine.as_ref().is_some_and(Machine::is_lost) {
+        let broken = matches!(end, Some(End::Broken { .. }));
+        if broken || self.relay.machine.as_ref().is_some_and(Machine::is_lost) {
             shared.metrics.unfollowed.inc();
         }
         let fatal = match end {

@@ -77,7 +77,7 @@ impl Settings {
         let asked = Instant::now();
         let answered = self.upstream.start(&packet).await?;
         let open = answered.first.is_some_and(|first| {
-            first.tag() == back::AUTHENTICATION && matches!(AuthRequest::parse(first.body()), Ok((AuthRequest::Ok, _)))
+            first.tag() == back::AUTHENTICATION && matches!(AuthRequest::parse(first.body()), Ok(AuthRequest::Ok))
         });
         let mut remembered = self.remembered();
         if remembered.len() >= OPEN_DATABASES {

@@ -53,27 +53,21 @@ pub mod back {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthRequest {
     Ok,
+    /// A choice of SASL mechanisms.
     Sasl,
-    SaslContinue,
-    SaslFinal,
-    /// Cleartext, MD5, GSS, SSPI and whatever comes: relayed, never looked at.
+    /// Cleartext, MD5, GSS, the later messages of SASL and whatever comes: relayed, never looked at.
     Other(u32),
 }
 
 impl AuthRequest {
-    /// Splits an Authentication body into its kind and what follows the kind.
-    pub fn parse(body: &[u8]) -> Result<(Self, &[u8]), WireError> {
-        let (code, rest) = body.split_first_chunk().ok_or(WireError::Malformed("Authentication"))?;
-        Ok((
-            match u32::from_be_bytes(*code) {
-                0 => Self::Ok,
-                10 => Self::Sasl,
-                11 => Self::SaslContinue,
-                12 => Self::SaslFinal,
-                other => Self::Other(other),
-            },
-            rest,
-        ))
+    /// Reads an Authentication body.
+    pub fn parse(body: &[u8]) -> Result<Self, WireError> {
+        let (code, _) = body.split_first_chunk().ok_or(WireError::Malformed("Authentication"))?;
+        Ok(match u32::from_be_bytes(*code) {
+            0 => Self::Ok,
+            10 => Self::Sasl,
+            other => Self::Other(other),
+        })
     }
 }
 

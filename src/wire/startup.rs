@@ -2,8 +2,8 @@
 
 use crate::wire::message::split_cstr;
 
-/// PostgreSQL's own limit for a startup packet.
-pub const MAX_STARTUP: usize = 10_000;
+/// PostgreSQL's own limit for a startup packet, whose 10 000 bytes do not count the length word.
+pub const MAX_STARTUP: usize = 10_004;
 
 const CANCEL: u32 = 1234 << 16 | 5678;
 const SSL: u32 = 1234 << 16 | 5679;
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn lengths_out_of_range_are_refused_before_anything_is_held() {
-        for len in [0, 7, 10_001, u32::MAX] {
+        for len in [0, 7, 10_005, u32::MAX] {
             assert_eq!(parse(&len.to_be_bytes()), Err(BadStartup(len)));
         }
     }

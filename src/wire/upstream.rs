@@ -45,6 +45,12 @@ pub enum UpstreamError {
     Startup { endpoint: String, source: io::Error },
 }
 
+impl UpstreamError {
+    fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}
+
 /// A connection whose startup packet was answered.
 #[derive(Debug)]
 pub struct Answered {
@@ -55,9 +61,7 @@ pub struct Answered {
     pub first: Option<RawFrame>,
     /// What came behind it.
     pub inbox: Inbox,
-    /// Whether the connection is over a Unix socket or carries a certificate of ours: the server may then let in
-    /// whom the proxy is, not whom the client is.
-    pub identifies_us: bool,
+    pub shown: Shown,
 }
 
 /// One way of encrypting a connection.
@@ -67,6 +71,17 @@ enum Attempt {
     /// TLS if the server has it, plain otherwise.
     TlsOrPlain,
     Tls,
+}
+
+/// What a connection shows of the proxy itself, which the server may take for the client's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// No more than an address.
+    Nothing,
+    /// Over a Unix socket: the user that the proxy runs as.
+    UnixUser,
+    /// With TLS: a certificate.
+    Certificate,
 }
 
 impl Answered {
@@ -124,7 +139,14 @@ impl Upstream {
                         }
                     }
                     Ok(answered) => return Ok(answered),
-                    Err(e) => last = Some(e),
+                    Err(e) => {
+                        let hangs = e.is_timeout();
+                        last = Some(e);
+                        // It would hang the other way, too, and the client waits.
+                        if hangs {
+                            break;
+                        }
+                    }
                 }
             }
             if let Some(answered) = refused {
@@ -146,7 +168,13 @@ impl Upstream {
             for attempt in self.attempts(endpoint) {
                 match self.bounded(endpoint, self.connect_once(endpoint, *attempt)).await {
                     Ok(stream) => return Ok(stream),
-                    Err(e) => last = Some(e),
+                    Err(e) => {
+                        let hangs = e.is_timeout();
+                        last = Some(e);
+                        if hangs {
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -197,10 +225,10 @@ impl Upstream {
     ) -> Result<Answered, UpstreamError> {
         let mut stream = self.connect_once(endpoint, attempt).await?;
         let mut inbox = Inbox::default();
-        let identifies_us = match &stream {
-            Stream::Unix(_) => true,
-            Stream::Tls(_) => self.client_cert,
-            Stream::Tcp(_) => false,
+        let shown = match &stream {
+            Stream::Unix(_) => Shown::UnixUser,
+            Stream::Tls(_) if self.client_cert => Shown::Certificate,
+            Stream::Tls(_) | Stream::Tcp(_) => Shown::Nothing,
         };
         let sent = async {
             stream.write_all(packet).await?;
@@ -214,7 +242,7 @@ impl Upstream {
         if negotiation.is_some() {
             first = inbox.next(&mut stream).await.ok();
         }
-        Ok(Answered { stream, negotiation, first, inbox, identifies_us })
+        Ok(Answered { stream, negotiation, first, inbox, shown })
     }
 
     async fn connect_once(&self, endpoint: &Endpoint, attempt: Attempt) -> Result<Stream, UpstreamError> {

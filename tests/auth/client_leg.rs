@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::common::certs::{Certs, Pair};
-use crate::common::{Client, Proxy, msg};
+use crate::common::{Client, Proxy, eventually, msg};
 use crate::site::{Site, psql, tls};
 
 /// How psql got in, or what it was told.
@@ -112,7 +112,7 @@ fn libpq_finds_fault_with_the_proxys_certificate_as_with_any() {
 fn a_client_certificate_opens_what_is_closed_without() {
     let site = Site::shared();
     let proxy = site.proxy("", &section("verify-client", &site, &site.server));
-    let good = certificate(&site.certs.client("trusty"));
+    let good = certificate(&site.client_pair("trusty"));
     let strangers = Certs::new();
     let forged = certificate(&strangers.client("trusty"));
     let stranger = certificate(&self_signed(&strangers));
@@ -155,7 +155,10 @@ fn direct_tls_needs_the_protocols_name() {
     let refused = direct(Some("http/1.1")).expect_err("another protocol");
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
     assert_eq!(direct(None).expect("shake hands").byte(), None);
-    assert_eq!(proxy.metric(r#"pgcanon_refusals_total{reason="protocol"}"#), 2.0);
+    // The client sees the close before it is counted.
+    eventually("both to be counted", || {
+        (proxy.metric(r#"pgcanon_refusals_total{reason="protocol"}"#) == 2.0).then_some(())
+    });
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn direct_tls_is_closed_where_there_is_no_tls() {
 fn direct_tls_asks_for_the_client_certificate_too() {
     let site = Site::shared();
     let proxy = site.proxy("", &section("verify-client", &site, &site.server));
-    let good = site.certs.client("trusty");
+    let good = site.client_pair("trusty");
     let client =
         Client::connect(&proxy.tcp()).tls(site.certs.client_config(Some(&good), Some("postgresql")), "localhost");
     assert_eq!(site.login(client.expect("shake hands"), "trusty", "").map(drop), Ok(()));

@@ -26,30 +26,44 @@ fn whoami() -> String {
     proc::run(Command::new("id").arg("-un"), PATIENCE).trim().to_owned()
 }
 
+/// A cluster that trusts everybody, with a role for the user who runs the proxy.
+fn with_role(name: &str) -> Cluster {
+    let cluster = Cluster::start(Pg::V15, "", "");
+    if name != "postgres" {
+        cluster.psql(&format!("create role \"{name}\" superuser login"));
+    }
+    cluster
+}
+
+fn only_peer(cluster: &Cluster) {
+    std::fs::write(cluster.data_dir().join("pg_hba.conf"), "local all all peer\n").expect("write pg_hba.conf");
+    cluster.reload();
+}
+
 #[test]
 fn peer_is_for_the_proxys_own_user_and_not_for_whoever_claims_its_name() {
     let me = whoami();
-    let cluster = Cluster::start(Pg::V15, "", "local all postgres trust\nlocal all all peer map=here\n");
-    std::fs::write(cluster.data_dir().join("pg_ident.conf"), format!("here {me} operator\n")).expect("write a map");
-    cluster.psql("create role operator superuser login");
-    cluster.reload();
+    let cluster = with_role(&me);
     let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());
     let proxy = Proxy::start_for(&server, "");
+    only_peer(&cluster);
     let conninfo =
-        |addr: &crate::common::Addr| format!("host={} port={} user=operator dbname=postgres", addr.host(), addr.port());
+        |addr: &crate::common::Addr| format!("host={} port={} user={me} dbname=postgres", addr.host(), addr.port());
 
-    let told = psql(&conninfo(&proxy.tcp()), "select 1").expect_err("anybody can claim to be the operator");
+    let told = eventually("the server to read pg_hba.conf", || psql(&conninfo(&proxy.tcp()), "select 1").err());
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(
         lines[0],
-        "FATAL:  connection of user \"operator\" from 127.0.0.1 refused: the server asked for no proof of identity"
+        format!(
+            "FATAL:  connection of user \"{me}\" from 127.0.0.1 refused: the server asked for no proof of identity"
+        )
     );
     assert_eq!(lines[1], "DETAIL:  The server took the proxy's own Unix user or certificate for the client's.");
     assert!(lines[2].starts_with("HINT:  Let the proxy reach the server where pg_hba.conf asks for a password"));
     assert_eq!(proxy.metric(r#"pgcanon_refusals_total{reason="unproven"}"#), 1.0);
 
     // The kernel vouches for who comes by Unix socket.
-    assert_eq!(psql(&conninfo(&proxy.unix()), "select current_user").as_deref(), Ok("operator"));
+    assert_eq!(psql(&conninfo(&proxy.unix()), "select current_user").as_deref(), Ok(me.as_str()));
     if proc::is_root() {
         let mut other = Command::new("setpriv");
         other.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--"]);
@@ -59,23 +73,28 @@ fn peer_is_for_the_proxys_own_user_and_not_for_whoever_claims_its_name() {
         assert!(told.contains("from [local] refused: the server asked for no proof of identity"), "{told}");
     }
     // Whom an operator vouches for comes in all the same.
-    let proxy = Proxy::start_for(&server, "[[allow]]\naddress = \"127.0.0.1\"\nuser = \"operator\"\ntrust = true\n");
-    assert_eq!(psql(&conninfo(&proxy.tcp()), "select current_user").as_deref(), Ok("operator"));
+    let proxy =
+        Proxy::start_for(&server, &format!("[[allow]]\naddress = \"127.0.0.1\"\nuser = \"{me}\"\ntrust = true\n"));
+    assert_eq!(psql(&conninfo(&proxy.tcp()), "select current_user").as_deref(), Ok(me.as_str()));
 }
 
 #[test]
 fn what_the_server_no_longer_trusts_the_proxy_no_longer_admits() {
-    let cluster = Cluster::start(Pg::V15, "", "");
-    std::fs::write(cluster.data_dir().join("pg_ident.conf"), format!("here {} operator\n", whoami()))
-        .expect("write a map");
-    cluster.psql("create role operator superuser login");
+    let me = whoami();
+    let cluster = with_role(&me);
     let proxy = Proxy::start(&cluster, "");
-    let conninfo = format!("host=127.0.0.1 port={} user=operator dbname=postgres", proxy.port());
+    let conninfo = format!("host=127.0.0.1 port={} user={me} dbname=postgres", proxy.port());
     assert_eq!(psql(&conninfo, "select 1").as_deref(), Ok("1"), "everybody is trusted");
-    let hba = "local all postgres trust\nlocal all all peer map=here\n";
-    std::fs::write(cluster.data_dir().join("pg_hba.conf"), hba).expect("write pg_hba.conf");
-    cluster.reload();
+    only_peer(&cluster);
     eventually("the proxy to notice", || psql(&conninfo, "select 1").is_err().then_some(()));
+}
+
+#[test]
+fn who_is_trusted_by_name_is_not_taken_for_the_proxys_own_user() {
+    let site =
+        Site::start_with(Pg::V15, "local all postgres trust\nlocal all trusty trust\nlocal all all scram-sha-256\n");
+    let proxy = Proxy::start(&site.cluster, "");
+    assert_eq!(login(&site, Client::connect(&proxy.tcp()), "trusty"), Ok(()));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod relayed;
 mod reload;
 mod requests;
 mod rules;
+mod scram_oracle;
 mod server_leg;
 mod site;
 mod startup;

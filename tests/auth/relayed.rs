@@ -20,7 +20,7 @@ const LEGS: [Legs; 4] = [
 impl Legs {
     /// A proxy with a certificate of its own.
     fn proxy(&self, site: &Site, overrides: &str) -> Proxy {
-        let pair = site.certs.server("proxy");
+        let pair = site.proxy_pair();
         let sslmode = if self.server_tls { "require" } else { "disable" };
         let tls = if self.client_tls { section("require", site, &pair) } else { String::new() };
         site.proxy(&format!("sslmode={sslmode}"), &format!("{overrides}{tls}"))
@@ -125,7 +125,7 @@ fn who_is_refused_is_told_what_the_server_tells_in_both_modes() {
 #[test]
 fn who_is_refused_over_tls_is_told_the_same_too() {
     let site = Site::shared();
-    let pair = site.certs.server("other");
+    let pair = site.proxy_pair();
     let relay = site.proxy("sslmode=require", &section("require", &site, &pair));
     let scram = site
         .proxy("sslmode=require", &format!("[node]\n{}{}", site.control("control"), section("require", &site, &pair)));

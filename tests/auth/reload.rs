@@ -61,14 +61,14 @@ fn a_renewed_certificate_is_seen_by_new_sessions_and_a_broken_one_by_nobody() {
 #[test]
 fn the_authority_of_client_certificates_is_reloaded_too() {
     let site = Site::shared();
-    let ca = site.certs.client("unused").cert.with_file_name("clients.crt");
+    let ca = site.certs.ca().with_file_name("clients.crt");
     let other = Certs::new();
     std::fs::copy(site.certs.ca(), &ca).expect("trust our own");
     let overrides = section("verify-client", &site, &site.server);
     let overrides = overrides.replace(&site.certs.ca().display().to_string(), &ca.display().to_string());
     let proxy = site.proxy("", &overrides);
     let enter = |certs: &Certs| {
-        let pair = certs.client("trusty");
+        let pair = certs.client("reloading");
         let certificate = format!("sslcert={} sslkey={}", pair.cert.display(), pair.key.display());
         let conninfo = format!("host=127.0.0.1 port={} user=trusty dbname=postgres sslmode=require", proxy.port());
         psql(&format!("{conninfo} {certificate}"), "select 1")

@@ -143,7 +143,7 @@ fn identity(pair: &Pair) -> String {
 #[test]
 fn a_client_certificate_of_the_proxy_is_for_those_it_is_vouched_for() {
     let site = Site::shared();
-    let certy = identity(&site.certs.client("certy"));
+    let certy = identity(&site.client_pair("certy"));
     let vouched = "[[allow]]\nuser = \"certy\"\ntrust = true\n[[allow]]\n";
     let proxy = site.proxy(&format!("sslmode=require {certy}"), vouched);
     assert_eq!(leg(&proxy, "certy"), Ok(true));
@@ -158,7 +158,7 @@ fn a_client_certificate_of_the_proxy_is_for_those_it_is_vouched_for() {
     // Roles that prove themselves do not care.
     assert_eq!(leg(&proxy, "scramy"), Ok(true));
     // Without a certificate, and with another's, the server says what it says to everybody.
-    for more in [String::new(), identity(&site.certs.client("another"))] {
+    for more in [String::new(), identity(&site.client_pair("another"))] {
         let more = format!("sslmode=require {more}");
         let proxy = site.proxy(&more, vouched);
         assert_eq!(leg(&proxy, "certy"), libpq(&site, "certy", &more), "{more}");

@@ -1,5 +1,6 @@
 //! A server with TLS and a role for every way of logging in, and clients that tell whether they were let in.
 
+use std::collections::HashMap;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -49,6 +50,8 @@ pub(crate) struct Site {
     pub(crate) certs: Certs,
     /// The server's own certificate and key, readable to the proxy.
     pub(crate) server: Pair,
+    /// What was signed already: tests share files, and none may see another's half written.
+    signed: Mutex<HashMap<String, Pair>>,
 }
 
 impl Site {
@@ -67,7 +70,7 @@ impl Site {
         cluster.psql(&format!("alter system set ssl_ca_file = '{}'", ca.display()));
         cluster.psql("alter system set ssl = on");
         cluster.psql(ROLES);
-        let site = Site { cluster, certs, server };
+        let site = Site { cluster, certs, server, signed: Mutex::default() };
         site.reload("ssl", "on");
         site
     }
@@ -89,6 +92,21 @@ impl Site {
         crate::common::eventually("the server to have read its configuration", || {
             (self.cluster.psql(&format!("show {setting}")) == value).then_some(())
         });
+    }
+
+    /// A certificate for a client whose common name is `user`.
+    pub(crate) fn client_pair(&self, user: &str) -> Pair {
+        self.sign(user, |certs| certs.client(user))
+    }
+
+    /// A certificate that is as good as the server's, but another.
+    pub(crate) fn proxy_pair(&self) -> Pair {
+        self.sign("proxy", |certs| certs.server("proxy"))
+    }
+
+    fn sign(&self, name: &str, sign: impl FnOnce(&Certs) -> Pair) -> Pair {
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        signed.entry(name.to_owned()).or_insert_with(|| sign(&self.certs)).clone()
     }
 
     /// `[node] server` over TCP, with more keywords.

@@ -30,7 +30,7 @@ pub(crate) enum Got {
     Frame(Frame),
     /// End of file or reset at a frame's border: which of both is the kernel's choice, not the peer's.
     Closed,
-    /// End of file inside a frame: these bytes of it had come.
+    /// End of file inside a frame, or what cannot be one: these bytes of it had come.
     Torn(Vec<u8>),
     /// Nothing came in time.
     Nothing,
@@ -123,6 +123,14 @@ impl Client {
         Ok(Client { stream: Stream::Tls(tls), writing: None, addr: self.addr })
     }
 
+    /// What was agreed on by [`tls`](Self::tls), if this is TLS.
+    pub(crate) fn tls_connection(&self) -> Option<&rustls::ClientConnection> {
+        match &self.stream {
+            Stream::Tls(tls) => Some(&tls.conn),
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Writes everything; a peer that hangs up while we write is no failure, what it said is still to be read.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.sent();
@@ -174,6 +182,13 @@ impl Client {
         let _ = done; // already closed by the peer is fine
     }
 
+    /// Ends as a process does that is killed with unread data: by a reset, where there is such a thing.
+    pub(crate) fn reset(self) {
+        if let Stream::Tcp(tcp) = &self.stream {
+            socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
+        }
+    }
+
     /// One raw byte, as the answer to SSLRequest; `None` on end of file.
     pub(crate) fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
@@ -200,7 +215,8 @@ impl Client {
         if let Err(had) = self.fill(&mut header[1..]) {
             return Got::Torn(header[..1 + had].to_vec());
         }
-        let mut body = vec![0; body_len(&header)];
+        let Some(len) = body_len(&header) else { return Got::Torn(header.to_vec()) };
+        let mut body = vec![0; len];
         if let Err(had) = self.fill(&mut body) {
             body.truncate(had);
             return Got::Torn([&header[..], &body].concat());
@@ -221,7 +237,7 @@ impl Client {
         self.stream.limit(PATIENCE).expect("set a time limit");
         let mut header = [0; 5];
         self.stream.read_exact(&mut header).expect("a frame's header");
-        let len = body_len(&header);
+        let len = body_len(&header).expect("a length that a frame can have");
         let mut buffer = vec![0; 256 * 1024];
         let mut left = len;
         while left > 0 {
@@ -379,9 +395,10 @@ impl std::fmt::Debug for Stream {
     }
 }
 
-fn body_len(header: &[u8; 5]) -> usize {
+/// `None` for a length that no frame can have.
+fn body_len(header: &[u8; 5]) -> Option<usize> {
     let len = i32::from_be_bytes([header[1], header[2], header[3], header[4]]);
-    usize::try_from(len - 4).unwrap_or_else(|_| panic!("a frame of length {len}: {}", header.escape_ascii()))
+    usize::try_from(len.checked_sub(4)?).ok()
 }
 
 fn hung_up(error: &io::Error) -> bool {

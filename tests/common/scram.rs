@@ -10,7 +10,8 @@ use super::raw::Frame;
 use super::{Client, msg};
 
 const NONCE: &str = "fyko+d2lbbFgONRv9qkxdawL";
-const FIRST_BARE: &str = "n=,r=fyko+d2lbbFgONRv9qkxdawL";
+/// The first message after its GS2 header.
+pub(crate) const FIRST_BARE: &str = "n=,r=fyko+d2lbbFgONRv9qkxdawL";
 
 /// Answers whatever the server asks for, up to AuthenticationOk or an error; returns every frame of the exchange.
 ///
@@ -39,7 +40,8 @@ pub(crate) fn authenticate(client: &mut Client, password: &str, md5: impl Fn(&[u
     }
 }
 
-fn final_message(password: &str, server_first: &str) -> String {
+/// The last message, with the proof of the password.
+pub(crate) fn final_message(password: &str, server_first: &str) -> String {
     let field = |name: &str| {
         let found = server_first.split(',').find_map(|field| field.strip_prefix(name));
         found.unwrap_or_else(|| panic!("no {name} in {server_first}"))

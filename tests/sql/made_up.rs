@@ -1,24 +1,25 @@
 //! Queries made up of pieces, and broken ones.
 
-use crate::compare;
-use crate::server::Connection;
 use pgcanon::sql::LexOptions;
 
+use crate::session::{OFF, ON, SERVERS, Session};
+use crate::statements::compare;
+
 /// A small generator, so that a failure comes again.
-pub struct Dice(pub u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    pub fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
 
-    pub fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+    pub(crate) fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
         of[self.roll(of.len())]
     }
 }
 
-pub fn broken_and_generated(connection: &mut Connection, opts: LexOptions) {
+fn broken_and_generated(session: &mut Session, opts: LexOptions) {
     let mut dice = Dice(7);
     let mut ran = 0;
     let atoms = [
@@ -102,9 +103,20 @@ pub fn broken_and_generated(connection: &mut Connection, opts: LexOptions) {
             }
         }
         if std::str::from_utf8(&bytes).is_ok() {
-            ran += usize::from(compare(connection, &bytes, opts));
-            connection.reset();
+            ran += usize::from(compare(session, &bytes, opts));
+            session.reset();
         }
     }
     assert!(ran > 100, "only {ran} of the generated queries were valid");
+}
+
+#[test]
+fn the_server_agrees_on_made_up_and_broken_queries() {
+    for pg in SERVERS {
+        let mut session = Session::start(pg);
+        for opts in [ON, OFF] {
+            session.settings(opts, "utf8");
+            broken_and_generated(&mut session, opts);
+        }
+    }
 }

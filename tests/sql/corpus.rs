@@ -1,7 +1,7 @@
 //! Queries with semicolons in every place where they part nothing.
 
 /// Queries that the server runs to their end, with `standard_conforming_strings` on and off.
-pub const TRICKY: &[&str] = &[
+pub(crate) const TRICKY: &[&str] = &[
     "",
     ";",
     " ; ;; ",
@@ -110,7 +110,7 @@ pub const TRICKY: &[&str] = &[
 ];
 
 /// Those that it runs with `standard_conforming_strings` on only, and off only.
-pub const CONFORMING: &[&str] = &[
+pub(crate) const CONFORMING: &[&str] = &[
     "select '\\'; select 2",
     "select '\\'';'; select 2",
     "select U&'\\0061;'; select u&'a'\n';'; select 2",
@@ -119,7 +119,7 @@ pub const CONFORMING: &[&str] = &[
     "select n'\\'; select 2",
     "prepare U&\"!0061\" uescape '!' as select 1; deallocate a",
 ];
-pub const ESCAPING: &[&str] = &[
+pub(crate) const ESCAPING: &[&str] = &[
     "select '\\';'; select 2",
     "select '\\''';'; select 2",
     "select 'a'\n'\\';'; select 2",

@@ -1,11 +1,13 @@
 //! The server names the token at which it refuses a statement.
 
-use crate::made_up::Dice;
-use crate::server::Connection;
 use pgcanon::sql::{LexOptions, Lexer, Token, TokenKind};
 
+use crate::common::raw::Frame;
+use crate::made_up::Dice;
+use crate::session::{OFF, ON, SERVERS, Session};
+
 /// A refused statement names the token at which it was refused, and where that stands: so must we read it.
-pub fn tokens(connection: &mut Connection, opts: LexOptions) {
+fn tokens(session: &mut Session, opts: LexOptions) {
     const PIECES: &[&str] = &[
         "1", "2.", ".5", "1e5", "1.5e-3", "1e", "1e+", "1a", "0", "0x", "1_", "1..2", "$1", "$1a", "$", "$$", "$a$",
         "a", "é", "_b", "a$", "e", "b", "x", "n", "u", "U&", "'", "'", "'a'", "''", "e'", "E'\\'", "b'", "x'", "N'",
@@ -17,7 +19,8 @@ pub fn tokens(connection: &mut Connection, opts: LexOptions) {
         &["select X", "select 1 X 1", "select X X", "select 'a'X'b'", "select 1 X", "values (X)", "X"];
     let operators: Vec<&str> =
         PIECES.iter().copied().filter(|p| p.bytes().all(|b| b"+-*/<>=~!@#^&|`?%".contains(&b))).collect();
-    let modern = connection.must("select current_setting('server_version_num')::int >= 160000").rows[0] == *b"t";
+    let modern =
+        session.must("select current_setting('server_version_num')::int >= 160000").rows[0].as_deref() == Some("t");
     let mut dice = Dice(11);
     let mut compared = 0;
     for round in 0..12_000 {
@@ -29,8 +32,8 @@ pub fn tokens(connection: &mut Connection, opts: LexOptions) {
                 (0..=dice.roll(6)).for_each(|_| sql += dice.pick(pieces));
             }
         }
-        let answer = connection.query(sql.as_bytes());
-        let Some(refusal) = answer.error.as_deref().and_then(|error| Refusal::read(error, &sql)) else { continue };
+        let answer = session.query(sql.as_bytes());
+        let Some(refusal) = answer.error.as_ref().and_then(|error| Refusal::read(error, &sql)) else { continue };
         // `N'…'` is two tokens for the server.
         let inside = |t: &Token| matches!(sql.as_bytes().get(t.start), Some(b'n' | b'N')) && t.start + 1 == refusal.at;
         // A broken escape is shown where it stands in its string.
@@ -65,25 +68,35 @@ pub fn tokens(connection: &mut Connection, opts: LexOptions) {
 }
 
 #[derive(Debug)]
-struct Refusal<'a> {
-    token: &'a str,
+struct Refusal {
+    token: String,
     at: usize,
     /// By the scanner, not by the grammar or later.
     lexical: bool,
 }
 
-impl<'a> Refusal<'a> {
+impl Refusal {
     /// From the fields of an error, if it speaks of a token.
-    fn read(error: &'a str, sql: &str) -> Option<Self> {
-        let field = |code: char| error.split('\0').find_map(|field| field.strip_prefix(code));
-        let message = field('M')?;
-        let position: usize = field('P')?.parse().ok()?;
+    fn read(error: &Frame, sql: &str) -> Option<Self> {
+        let message = error.field(b'M')?;
+        let position: usize = error.field(b'P')?.parse().ok()?;
         let at = sql.char_indices().nth(position - 1)?.0;
         if let Some((_, operator)) = message.split_once("operator does not exist: ") {
             let token = operator.split(' ').find(|word| word.bytes().all(|b| b"+-*/<>=~!@#^&|`?%".contains(&b)))?;
-            return Some(Self { token, at, lexical: false });
+            return Some(Self { token: token.to_owned(), at, lexical: false });
         }
         let (what, token) = message.split_once(" at or near \"")?;
-        Some(Self { token: token.strip_suffix('"')?, at, lexical: what != "syntax error" })
+        Some(Self { token: token.strip_suffix('"')?.to_owned(), at, lexical: what != "syntax error" })
+    }
+}
+
+#[test]
+fn the_server_agrees_on_where_tokens_end() {
+    for pg in SERVERS {
+        let mut session = Session::start(pg);
+        for opts in [ON, OFF] {
+            session.settings(opts, "utf8");
+            tokens(&mut session, opts);
+        }
     }
 }

@@ -1,0 +1,26 @@
+# The commands of this project; each installs what it needs.
+
+.PHONY: demo test bench fuzz
+
+# A node and its proxy from nothing, real clients through it, and nothing left behind.
+demo:
+	tests/setup server
+	cargo build --release --locked
+	target/release/pgcanon demo
+
+# Everything that must hold; FUZZ_SECONDS is the time of each fuzz target.
+test: FUZZ_SECONDS ?= 10
+test:
+	tests/setup
+	cargo test --locked
+	tests/fuzz/run $(FUZZ_SECONDS)
+
+# Ratios measured side by side: the server, pgbouncer, pgcanon. BENCH passes options (benches/run --help).
+bench:
+	tests/setup bench
+	cargo build --release --locked
+	benches/run $(BENCH)
+
+# The fuzz targets for longer.
+fuzz:
+	tests/fuzz/run $(or $(FUZZ_SECONDS),300)
