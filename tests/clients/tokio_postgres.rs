@@ -28,8 +28,7 @@ async fn connect(site: &Site) -> (Client, mpsc::UnboundedReceiver<AsyncMessage>)
 fn on_both(database: &str, test: impl AsyncFn(&Site)) {
     for pg in [Pg::V15, Pg::V18] {
         let site = Site::new(pg, database);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async { tokio::time::timeout(SUITE, test(&site)).await.expect("the test ends in time") });
     }
 }
