@@ -55,7 +55,7 @@ fn pg_basebackup_with_its_wal() {
         let path = dir.path().join(name).display().to_string();
         proc::run(site.tool("pg_basebackup").args(how).args(["-c", "fast", "-D", &path]), SUITE);
         if name == "plain" {
-            proc::run(&mut site.tool("pg_verifybackup").arg(&path), SUITE);
+            proc::run(site.tool("pg_verifybackup").arg(&path), SUITE);
         }
     }
 }
