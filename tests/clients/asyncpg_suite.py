@@ -84,7 +84,11 @@ async def cancel(conn):
         pass
     assert await conn.fetchval("select 1") == 1
     task = asyncio.create_task(conn.execute("select pg_sleep(60)"))
-    await asyncio.sleep(0.2)
+    running = "select count(*) from pg_stat_activity where pid = $1 and state = 'active' and query like '%pg_sleep(60)%'"
+    other = await connect()
+    while await other.fetchval(running, conn.get_server_pid()) == 0:
+        await asyncio.sleep(0)
+    await other.close()
     task.cancel()
     try:
         await task

@@ -78,13 +78,18 @@ fn an_implicit_transaction_ends_with_its_sync() {
     ];
     client.send(&msg::together(&insert));
     client.until(b'C');
+    drains_at_sync(&proxy, &mut client);
+    assert_eq!(cluster.psql("select count(*) from drained_implicit"), "1");
+}
+
+/// The session stays until its Sync has committed what is open, and is told to go then.
+fn drains_at_sync(proxy: &Proxy, client: &mut Client) {
     proxy.signal(Signal::TERM);
-    stays(&mut client);
+    stays(client);
     client.send(&msg::sync());
     client.until_ready();
-    told_to_go(&mut client);
+    told_to_go(client);
     assert_eq!(proxy.wait_exit().code(), Some(0));
-    assert_eq!(cluster.psql("select count(*) from drained_implicit"), "1");
 }
 
 #[test]
@@ -101,12 +106,7 @@ fn a_copy_in_the_extended_protocol_ends_with_its_sync() {
     client.send(&msg::together(&[msg::copy_data("1\n"), msg::copy_done()]));
     client.send(&msg::flush());
     client.until(b'C');
-    proxy.signal(Signal::TERM);
-    stays(&mut client);
-    client.send(&msg::sync());
-    client.until_ready();
-    told_to_go(&mut client);
-    assert_eq!(proxy.wait_exit().code(), Some(0));
+    drains_at_sync(&proxy, &mut client);
     assert_eq!(cluster.psql("select count(*) from drained_copy"), "1");
 }
 
