@@ -1,5 +1,6 @@
 //! What a node's server says about its tables, roles and functions.
 
 mod control;
+pub mod relation;
 
 pub use control::{Control, ControlError, ControlSettings};

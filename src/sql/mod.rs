@@ -9,6 +9,7 @@ pub mod ident;
 pub mod lexer;
 pub mod name;
 pub mod split;
+pub mod statement;
 pub mod token;
 
 pub use effect::{Effect, Effects, effect, effects};

@@ -1,0 +1,123 @@
+//! The decision about one statement: in which lane it travels, why, and what is sent in its place.
+
+use std::sync::Arc;
+
+use crate::catalog::relation::Oid;
+
+use crate::journal::entry::{Head, Lane};
+use crate::sql::statement::Written;
+
+/// What becomes of a statement.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// It writes no replicated table: relayed as it is. `unsettles`: names may resolve to other objects behind it.
+    Pass { unsettles: bool },
+    /// It writes one.
+    Write(Arc<Write>),
+    Refuse(Refusal),
+}
+
+/// Why a statement is refused (I5), as the client reads it: SQLSTATE 0A000 unless said otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+/// A write to a replicated table that will be captured.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub lane: Lane,
+    /// In a few words, why this lane: `pgcanon check --sql` and `SHOW LANES` print it.
+    pub reason: &'static str,
+    /// First words of the command tag, as the server would answer it: `INSERT 0`, `UPDATE`, `DELETE`, `MERGE`, `TRUNCATE TABLE`, `COPY`.
+    pub tag: &'static str,
+    /// The statement has a RETURNING of its own: the client sees rows.
+    pub returning: bool,
+    /// What the entries are headed with: `heads[0]` is the statement's own, the others are those of its data-modifying CTEs
+    /// (or, for TRUNCATE, of its further tables).
+    pub heads: Vec<Head>,
+    /// Text is right only if so many rows were changed (S); none where any number is.
+    pub expect: Option<u64>,
+    /// Text is right only if these parameters are NULL or bound in binary; otherwise `otherwise` is used.
+    pub binary_params: Vec<u16>,
+    /// What to do where the above does not hold.
+    pub otherwise: Option<Arc<Decision>>,
+    /// In a block: the statement as it is sent.
+    pub block: BlockForm,
+    /// Where nothing else commits it: one statement that also writes its journal row. None where there is no such form (COPY,
+    /// TRUNCATE, EXECUTE, locked statements): a block is put around it.
+    pub alone: Option<AloneForm>,
+    /// The place in the journal's order has to be taken when the statement, and what it triggers, is over.
+    pub late: bool,
+    /// Deferrable constraints must be checked before the journal is written.
+    pub deferrable: bool,
+    /// Statements to run before it, in its block (`LOCK TABLE …`).
+    pub before: Vec<String>,
+    /// Right only where the statement takes a fresh snapshot: READ COMMITTED, or first in its block.
+    pub fresh_snapshot: bool,
+}
+
+/// How a captured statement is sent within a block.
+#[derive(Clone, Debug)]
+pub enum BlockForm {
+    /// As it is: its tag tells what there is to know (S, L, TRUNCATE), or its data does (COPY).
+    AsIs,
+    /// With one more column in its RETURNING, which holds an image.
+    Imaged(Rewritten),
+    /// Only the form that journals itself will do (data-modifying CTEs).
+    OnlyAlone,
+}
+
+/// A text to be sent in place of the client's.
+#[derive(Clone, Debug)]
+pub struct Rewritten {
+    pub sql: Vec<u8>,
+    /// What was put in, in the order of the text: error positions are mapped back by it.
+    pub inserted: Vec<Inserted>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    /// Where in the rewritten text, in bytes.
+    pub at: usize,
+    pub len: usize,
+}
+
+/// A statement that journals itself.
+///
+/// Its parameters are the client's, then (numbered from `first_param`) the slot as int2, and one meta as bytea for each head,
+/// in their order.
+#[derive(Clone, Debug)]
+pub struct AloneForm {
+    pub text: Rewritten,
+    pub first_param: u16,
+    pub result: AloneResult,
+}
+
+/// What a self-journalling statement answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AloneResult {
+    /// No rows; tag `INSERT 0 1` if `n` rows were changed and journalled, `INSERT 0 0` if none was.
+    Tag { rows: u64 },
+    /// One row of one column: how many rows were changed (int8).
+    Count,
+    /// The client's own rows, with one more column at the end that is to be cut off; the tag counts them.
+    Rows,
+}
+
+/// What a name in a statement means in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// None: no such relation, or one that no rule concerns (a temporary table, say).
+    pub oid: Option<Oid>,
+    /// The session's role may SELECT every column.
+    pub can_select: bool,
+    /// Row-level security applies to the session's role.
+    pub row_security: bool,
+}
+
+/// Names that the session's server has to be asked about before a decision can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask(pub Vec<Written>);

@@ -1,0 +1,172 @@
+//! What capture has to know of the node's tables, types and functions: one immutable picture, replaced as a whole.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::config::TableName;
+use crate::sql::Name;
+
+/// An object's OID on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oid(pub u32);
+
+/// The node's catalog as of one moment.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Grows with every picture that differs from the one before.
+    pub version: u64,
+    /// `server_version_num`
+    pub server: u32,
+    /// Every relation that a rule concerns, directly or not: ruled tables, their partitions and children, views over them,
+    /// tables whose writes cascade into them.
+    pub relations: HashMap<Oid, Arc<Relation>>,
+    /// The last parts of their names.
+    pub by_name: HashMap<Name, Vec<Oid>>,
+    pub functions: Functions,
+    /// Names of operators that exist outside `pg_catalog`: what they are applied to is not known.
+    pub user_operators: HashSet<Name>,
+}
+
+#[derive(Debug, Default)]
+pub struct Functions {
+    /// Names in `pg_catalog` of which every overload is an immutable plain function.
+    pub immutable: HashSet<Name>,
+    /// Names of functions outside `pg_catalog`: unqualified, they may win over the built-in ones.
+    pub user: HashSet<Name>,
+    /// Functions and procedures that write replicated tables: named in the configuration, or, in SQL and PL/pgSQL, with a source
+    /// that names such a table behind a writing verb.
+    pub writing: HashMap<Name, Vec<WritingFunction>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WritingFunction {
+    pub oid: Oid,
+    pub schema: Name,
+    /// What was found, for the message.
+    pub why: String,
+}
+
+/// A table, partition, view.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relation {
+    pub oid: Oid,
+    pub name: TableName,
+    pub kind: RelationKind,
+    /// Index of the first rule that matches it, or, for a partition, its root.
+    pub rule: Option<usize>,
+    /// The ancestor that the rule names, for a partition or an inheritance child that no rule names itself.
+    pub root: Option<Oid>,
+    pub columns: Vec<Column>,
+    /// What identifies a row on every node: the primary key, or another unique key that is not deferrable, not partial, over plain
+    /// columns that are all NOT NULL. Indices into `columns`, in the key's order.
+    pub key: Option<Vec<usize>>,
+    /// Every unique index and constraint, the key included; exclusion constraints count.
+    pub uniques: Vec<Unique>,
+    /// A BEFORE or INSTEAD OF row trigger of the user's: may change what is written.
+    pub before_row_trigger: bool,
+    /// Any trigger of the user's.
+    pub user_trigger: bool,
+    /// A rule on INSERT, UPDATE or DELETE (`pg_rewrite`) other than a view's own.
+    pub rewrite_rule: bool,
+    /// Row-level security is enabled.
+    pub row_security: bool,
+    /// Its writes make the server take locks or look at rows when the statement is over: foreign keys on either side, AFTER
+    /// and constraint triggers. A place in the journal's order taken within the statement would be too early (§5).
+    pub late: bool,
+    /// It has deferrable constraints, which may be checked as late as COMMIT.
+    pub deferrable: bool,
+    /// Ruled tables that a DELETE (or an UPDATE of the key) here changes by `ON DELETE/UPDATE CASCADE | SET NULL | SET DEFAULT`,
+    /// at any depth, while this table itself has no rule.
+    pub cascades_into: Vec<Oid>,
+    /// Tables that reference it: what TRUNCATE … CASCADE reaches, at any depth, itself left out.
+    pub truncates: Vec<Oid>,
+    /// A digest of names and types of its columns and of its key.
+    pub shape: [u8; 8],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    Table,
+    Partitioned,
+    View,
+    MaterializedView,
+    Foreign,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// Indices into `columns`; empty where it is over expressions.
+    pub columns: Vec<usize>,
+    pub deferrable: bool,
+    /// Partial, over expressions, or an exclusion constraint.
+    pub special: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    pub name: Name,
+    /// As `format_type` has it.
+    pub type_name: String,
+    pub not_null: bool,
+    /// GENERATED ALWAYS AS (…), stored or virtual: never travels.
+    pub generated: bool,
+    pub identity: Option<Identity>,
+    /// How the default comes about; `Immutable` where there is none (it is NULL).
+    pub default: Volatility,
+    /// How its values are carried in an image.
+    pub travels: Travels,
+    pub sort: TypeSort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    Always,
+    ByDefault,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Volatility {
+    Immutable,
+    Stable,
+    Volatile,
+}
+
+/// How a column's values are carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Travels {
+    /// In the type's own binary form: built-in types, and enums and domains whose form holds no OID.
+    Binary,
+    /// Cast to text first: arrays, ranges and composites of user types, `reg*`, extension types without a binary form.
+    Text,
+}
+
+/// What the statement lane has to know of a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypeSort {
+    /// Constants mean the same in every session, and every built-in operator and cast among these types is immutable: integers,
+    /// numeric, floats, booleans, text, varchar, char, bytea, uuid, jsonb, bits, enums.
+    Plain,
+    /// Constants mean the same in every session; operators are not vouched for: json, inet, geometry, text search, arrays of
+    /// plain types, …
+    Constant,
+    /// Dates and times: only binary parameters, NULL and its own old value mean the same everywhere.
+    Time,
+    /// `money`, `reg*`, `xml`, user base types, domains with constraints, composites, …
+    Session,
+}
+
+impl Catalog {
+    /// The relation that a rule names for this one: itself, or its root.
+    pub fn ruled(&self, oid: Oid) -> Option<&Arc<Relation>> {
+        let relation = self.relations.get(&oid)?;
+        relation.rule?;
+        relation.root.map_or(Some(relation), |root| self.relations.get(&root))
+    }
+}
+
+impl Relation {
+    /// A column's index by its name.
+    pub fn column(&self, name: &Name) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == *name)
+    }
+}

@@ -1,0 +1,112 @@
+//! What stands in a journal row: entries, each with a head that says what it is, and the rows that go with it.
+
+use serde::{Deserialize, Serialize};
+
+/// How a change travels (§4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Lane {
+    Statement,
+    Row,
+    Locked,
+    Copy,
+}
+
+/// What a change does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Op {
+    Insert,
+    /// An insert that may have become an update of the row in its way: images are whole rows.
+    Upsert,
+    Update,
+    Delete,
+    /// Images begin with the action's name (`INSERT`, `UPDATE`, `DELETE`) as text.
+    Merge,
+    Truncate,
+    Copy,
+}
+
+/// Everything about an entry but its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub lane: Lane,
+    pub op: Op,
+    /// The table that the rule names, with its exact names.
+    pub schema: String,
+    pub table: String,
+    /// The rule's pattern.
+    pub rule: String,
+    /// Digest of the table's columns and key when it was captured.
+    pub shape: [u8; 8],
+    /// What the images hold, in order, behind `tableoid` and what `extra` says.
+    pub columns: Vec<ImageColumn>,
+    /// In an image, between `tableoid` and the columns.
+    pub extra: Extra,
+    /// Lanes S, L and C: the statement. In lane R none.
+    pub text: Option<Text>,
+    /// Rows that the statement changed, where known when the head was written.
+    pub rows: Option<u64>,
+}
+
+/// One value of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageColumn {
+    pub name: String,
+    pub type_name: String,
+    pub role: ColumnRole,
+    /// Whether the value was cast to text on the way.
+    pub text: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ColumnRole {
+    /// Part of the key by which the row is found: as it was before the change.
+    Key,
+    /// A value that the row has now; of the key, where the key can have changed (`OldKey` stands beside it).
+    Value,
+    /// Part of the key, the same before and after: found by it, and part of an inserted row.
+    KeyValue,
+}
+
+/// What stands in an image before the columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extra {
+    None,
+    /// A boolean: whether the row, as it is now, meets the rule's filter.
+    Filter,
+    /// The action of a MERGE.
+    Action,
+    /// Both, the action first.
+    ActionAndFilter,
+}
+
+/// A statement that travels as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// In the encoding `encoding`, without what capture added.
+    pub sql: Vec<u8>,
+    /// The client's encoding, by the server's name for it.
+    pub encoding: String,
+    pub params: Vec<Param>,
+    /// Every relation name in the text and which table it meant, in order: the target is among them.
+    pub names: Vec<Place>,
+    /// Settings that the meaning of its constants hangs on (lanes L and C only).
+    pub settings: Vec<(String, String)>,
+}
+
+/// A relation's name in a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub start: u32,
+    pub end: u32,
+    pub schema: String,
+    pub table: String,
+}
+
+/// A parameter of a text, as it was bound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Param {
+    /// The type's OID where it was told at Parse, 0 otherwise; only those of built-in types.
+    pub type_oid: u32,
+    pub binary: bool,
+    pub value: Option<Vec<u8>>,
+}
