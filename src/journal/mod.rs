@@ -1,4 +1,13 @@
 //! The ordered record of a node's changes, kept in its own database (§5).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod codec;
 pub mod entry;
+pub mod image;
+pub mod key;
+pub mod meta;
+
+pub use codec::{DecodeError, EncodeError, Entries, Entry, encode_entry};
+pub use image::{BadImage, Image, Images, Value, unhex, unhex_into};
+pub use key::Key;
+pub use meta::{Appender, Author, AuthorId, Forgery, Meta, MetaError, NoRandom, Nonce};
