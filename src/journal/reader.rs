@@ -94,7 +94,7 @@ impl Reader {
         self.forged
     }
 
-    /// The first tick that can still be read and the last there is.
+    /// The first tick that can still be read and the last there is; while a tick is open, as of then.
     pub async fn range(&self) -> Result<Option<(TickId, TickId)>, ReadError> {
         // The oldest tick is there for its snapshot alone, unless nothing was before it.
         let sql = "SELECT CASE WHEN min(id) > 1 THEN min(id) + 1 ELSE min(id) END, max(id) FROM pgcanon.tick";
@@ -112,6 +112,11 @@ impl Reader {
             // What is read again is no repetition.
             self.seen = Nonces::default();
         }
+        let opened = self.open_tick(id, after).await;
+        self.settle(opened).await
+    }
+
+    async fn open_tick(&mut self, id: TickId, after: i32) -> Result<Tick, ReadError> {
         self.begin().await?;
         let before = id.0.saturating_sub(1);
         let sql = format!("SELECT {} FROM pgcanon.tick WHERE id IN ($1, $2)", Tick::COLUMNS);
@@ -137,6 +142,11 @@ impl Reader {
     /// Begins to read what is committed and in no tick yet.
     pub async fn open_pending(&mut self) -> Result<(), ReadError> {
         self.seen = Nonces::default();
+        let opened = self.open_rest().await;
+        self.settle(opened).await
+    }
+
+    async fn open_rest(&mut self) -> Result<(), ReadError> {
         self.begin().await?;
         let sql = format!("SELECT {} FROM pgcanon.tick ORDER BY id DESC LIMIT 1", Tick::COLUMNS);
         let last = self.client.query_opt(&sql, &[]).await?.as_ref().map(Tick::read).transpose()?;
@@ -151,7 +161,8 @@ impl Reader {
     /// Not cancel-safe: after a dropped call the tick must be opened again.
     pub async fn next(&mut self) -> Result<Option<Item>, ReadError> {
         let Some(mut reading) = self.reading.take() else { return Ok(None) };
-        let item = self.step(&mut reading).await?;
+        let stepped = self.step(&mut reading).await;
+        let item = self.settle(stepped).await?;
         if item.is_some() {
             self.reading = Some(reading);
             return Ok(item);
@@ -169,6 +180,14 @@ impl Reader {
             self.dirty = false;
         }
         Ok(())
+    }
+
+    /// After an error no snapshot stays open; what closing meets then is of no further interest.
+    async fn settle<T>(&mut self, result: Result<T, ReadError>) -> Result<T, ReadError> {
+        if result.is_err() {
+            let _ = self.close().await;
+        }
+        result
     }
 
     async fn begin(&mut self) -> Result<(), ReadError> {

@@ -1,0 +1,10 @@
+//! The journal: its order, its ticks, its reading, its trimming.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod order;
+mod reading;
+mod store;
+mod ticks;
+mod trimming;
