@@ -10,7 +10,6 @@ mod single;
 mod target;
 mod types;
 
-
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::relation::Catalog;
 use crate::config::{TableRule, Unreplicable};
