@@ -11,7 +11,9 @@ use crate::sql::statement::Written;
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// It writes no replicated table: relayed as it is. `unsettles`: names may resolve to other objects behind it.
-    Pass { unsettles: bool },
+    Pass {
+        unsettles: bool,
+    },
     /// It writes one.
     Write(Arc<Write>),
     Refuse(Refusal),
