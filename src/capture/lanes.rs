@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::capture::write::Decision;
 use crate::journal::entry::Lane;
@@ -75,20 +76,48 @@ pub struct Lanes {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// By shape: few decisions each, mostly one.
     shapes: HashMap<String, Shape>,
     /// What their texts and reasons take.
     bytes: usize,
     /// Grows with each statement: who was seen last.
     clock: u64,
     /// What was left out, by fate.
-    rest: HashMap<Fate, u64>,
+    rest: HashMap<Fate, Tally>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shape {
     last: u64,
-    counts: Vec<(Fate, String, u64)>,
+    /// Few decisions, mostly one.
+    counts: Vec<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    fate: Fate,
+    reason: String,
+    count: Tally,
+}
+
+/// Where one decision about one shape is counted. Who keeps it, with a prepared statement say, counts without a look at
+/// the text.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<AtomicU64>);
+
+// === impl Tally ===
+
+impl Tally {
+    pub fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn is_kept(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 // === impl Lanes ===
@@ -96,32 +125,37 @@ struct Shape {
 impl Lanes {
     /// Counts one statement.
     pub fn record(&self, sql: &[u8], opts: LexOptions, decision: &Decision) {
+        self.tally(sql, opts, decision).count();
+    }
+
+    /// Where statements like this one are counted.
+    pub fn tally(&self, sql: &[u8], opts: LexOptions, decision: &Decision) -> Tally {
         let (fate, reason) = Fate::of(decision);
         let shape = shape(sql, opts);
-        self.seen().count(shape, fate, reason);
+        self.seen().tally(shape, fate, reason)
     }
 
     /// What was counted, the most frequent first; what was left out stands at the end.
     pub fn list(&self) -> Vec<LaneCount> {
         let seen = self.seen();
-        let mut all: Vec<LaneCount> = seen
-            .shapes
-            .iter()
-            .flat_map(|(text, shape)| shape.counts.iter().map(move |count| (text, count)))
-            .map(|(text, (fate, reason, count))| LaneCount {
+        let mut all: Vec<LaneCount> = Vec::with_capacity(seen.shapes.len());
+        for (text, shape) in &seen.shapes {
+            all.extend(shape.counts.iter().map(|counted| LaneCount {
                 shape: Some(text.clone()),
-                fate: *fate,
-                reason: reason.clone(),
-                count: *count,
-            })
-            .collect();
-        let rest = seen.rest.iter().map(|(fate, count)| (*fate, *count)).collect::<Vec<_>>();
+                fate: counted.fate,
+                reason: counted.reason.clone(),
+                count: counted.count.get(),
+            }));
+        }
+        let rest = |(fate, count): (&Fate, &Tally)| LaneCount {
+            shape: None,
+            fate: *fate,
+            reason: String::new(),
+            count: count.get(),
+        };
+        let mut rest: Vec<LaneCount> = seen.rest.iter().map(rest).collect();
         drop(seen);
         all.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| (&a.shape, a.fate).cmp(&(&b.shape, b.fate))));
-        let mut rest: Vec<LaneCount> = rest
-            .into_iter()
-            .map(|(fate, count)| LaneCount { shape: None, fate, reason: String::new(), count })
-            .collect();
         rest.sort_by_key(|line| line.fate);
         all.extend(rest);
         all
@@ -136,47 +170,68 @@ impl Lanes {
 // === impl Seen ===
 
 impl Seen {
-    fn count(&mut self, text: String, fate: Fate, reason: &str) {
+    fn tally(&mut self, text: String, fate: Fate, reason: &str) -> Tally {
         self.clock += 1;
         let clock = self.clock;
         if let Some(shape) = self.shapes.get_mut(&text) {
             shape.last = clock;
-            let full = shape.counts.len() >= REASONS_MAX;
-            match shape.counts.iter_mut().find(|(f, r, _)| *f == fate && r == reason) {
-                Some((.., count)) => *count += 1,
-                None if !full => {
-                    self.bytes += reason.len();
-                    shape.counts.push((fate, reason.to_owned(), 1));
-                }
-                None => *self.rest.entry(fate).or_default() += 1,
+            if let Some(counted) = shape.counts.iter().find(|c| c.fate == fate && c.reason == reason) {
+                return counted.count.clone();
             }
-            return;
+            if shape.counts.len() >= REASONS_MAX {
+                return self.rest.entry(fate).or_default().clone();
+            }
+            let counted = Counted { fate, reason: reason.to_owned(), count: Tally::default() };
+            let count = counted.count.clone();
+            self.bytes += reason.len();
+            shape.counts.push(counted);
+            return count;
         }
-        if self.shapes.len() >= SHAPES_MAX || self.bytes >= BYTES_MAX {
+        if self.is_full() {
             self.forget();
         }
+        if self.is_full() {
+            // All that is here is kept by somebody.
+            return self.rest.entry(fate).or_default().clone();
+        }
+        let counted = Counted { fate, reason: reason.to_owned(), count: Tally::default() };
+        let count = counted.count.clone();
         self.bytes += text.len() + reason.len();
-        self.shapes.insert(text, Shape { last: clock, counts: vec![(fate, reason.to_owned(), 1)] });
+        self.shapes.insert(text, Shape { last: clock, counts: vec![counted] });
+        count
+    }
+
+    fn is_full(&self) -> bool {
+        self.shapes.len() >= SHAPES_MAX || self.bytes >= BYTES_MAX
     }
 
     /// Leaves out the quarter that was not seen for longest: a part at a time, so that a stream of new shapes does not
     /// look for the oldest at each of them.
     fn forget(&mut self) {
-        let mut ages: Vec<u64> = self.shapes.values().map(|shape| shape.last).collect();
+        let mut ages: Vec<u64> = self.shapes.values().filter(|s| !s.is_kept()).map(|shape| shape.last).collect();
         ages.sort_unstable();
-        let Some(&oldest_kept) = ages.get(ages.len() / 4) else { return };
+        let Some(&last_to_go) = ages.get(ages.len() / 4) else { return };
         let (rest, bytes) = (&mut self.rest, &mut self.bytes);
         self.shapes.retain(|text, shape| {
-            let keep = shape.last >= oldest_kept;
+            let keep = shape.last > last_to_go || shape.is_kept();
             if !keep {
                 *bytes -= text.len();
-                for (fate, reason, count) in shape.counts.drain(..) {
-                    *bytes -= reason.len();
-                    *rest.entry(fate).or_default() += count;
+                for counted in shape.counts.drain(..) {
+                    *bytes -= counted.reason.len();
+                    let rest = rest.entry(counted.fate).or_default();
+                    rest.0.fetch_add(counted.count.get(), Ordering::Relaxed);
                 }
             }
             keep
         });
+    }
+}
+
+// === impl Shape ===
+
+impl Shape {
+    fn is_kept(&self) -> bool {
+        self.counts.iter().any(|counted| counted.count.is_kept())
     }
 }
 
@@ -246,10 +301,30 @@ mod tests {
         }
         let seen = lanes.seen();
         let held =
-            |(text, shape): (&String, &Shape)| text.len() + shape.counts.iter().map(|c| c.1.len()).sum::<usize>();
+            |(text, shape): (&String, &Shape)| text.len() + shape.counts.iter().map(|c| c.reason.len()).sum::<usize>();
         let bytes: usize = seen.shapes.iter().map(held).sum();
         assert_eq!(bytes, seen.bytes, "what is counted is what is held");
         assert!(bytes <= BYTES_MAX + (2 << 10), "{bytes}");
-        assert_eq!(seen.rest[&Fate::Refused], 3000 - REASONS_MAX as u64);
+        assert_eq!(seen.rest[&Fate::Refused].get(), 3000 - REASONS_MAX as u64);
+    }
+
+    #[test]
+    fn who_keeps_a_tally_counts_on_and_is_never_forgotten() {
+        let lanes = Lanes::default();
+        let kept = lanes.tally(b"delete from kept", LexOptions::default(), &PASS);
+        for n in 0..3 * SHAPES_MAX {
+            record(&lanes, &format!("select t{n}"), &PASS);
+        }
+        kept.count();
+        kept.count();
+        assert!(lines(&lanes).contains(&"delete from kept | relayed | writes no replicated table | 2".to_owned()));
+
+        let lanes = Lanes::default();
+        let tally = |n| lanes.tally(format!("select t{n}").as_bytes(), LexOptions::default(), &PASS);
+        let kept: Vec<Tally> = (0..2 * SHAPES_MAX).map(tally).collect();
+        kept.iter().for_each(Tally::count);
+        let all = lanes.list();
+        assert_eq!(all.len(), SHAPES_MAX + 1, "what is kept is bounded, too");
+        assert_eq!(all.iter().map(|line| line.count).sum::<u64>(), 2 * SHAPES_MAX as u64);
     }
 }
