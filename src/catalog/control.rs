@@ -60,7 +60,8 @@ impl ControlSettings {
         Ok(self.connect().await?.query_one(sql, &[]).await?.get(0))
     }
 
-    async fn connect(&self) -> Result<Client, ControlError> {
+    /// Opens one more connection; its task runs on the current runtime.
+    pub(crate) async fn connect(&self) -> Result<Client, ControlError> {
         let mut config = tokio_postgres::Config::new();
         config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
         config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
