@@ -60,7 +60,8 @@ impl ControlSettings {
         Ok(self.connect().await?.query_one(sql, &[]).await?.get(0))
     }
 
-    async fn connect(&self) -> Result<Client, ControlError> {
+    /// Opens one more connection; its task runs on the current runtime.
+    pub(crate) async fn connect(&self) -> Result<Client, ControlError> {
         let mut config = tokio_postgres::Config::new();
         config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
         config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
@@ -91,6 +92,8 @@ enum Question {
     Verifier(String),
     /// Nothing but an answer.
     Ready,
+    /// What this query says: one row of one text, or none.
+    Text(&'static str),
 }
 
 type Answer = Result<Option<String>, ControlError>;
@@ -133,6 +136,11 @@ impl Control {
         self.ask(Question::Ready).await.map(drop)
     }
 
+    /// What a query says that returns one text, or nothing.
+    pub async fn text(&self, sql: &'static str) -> Result<Option<String>, ControlError> {
+        self.ask(Question::Text(sql)).await
+    }
+
     /// Stands for the verifier of a user who has none.
     pub fn mock_verifier(&self, user: &str) -> Verifier {
         Verifier::mock(&self.mock_secret, user)
@@ -163,6 +171,7 @@ async fn ask_over(client: &Client, question: &Question) -> Answer {
     let work = async {
         match question {
             Question::Ready => client.batch_execute("").await.map(|()| None),
+            Question::Text(sql) => Ok(client.query_opt(*sql, &[]).await?.and_then(|row| row.get(0))),
             Question::Verifier(user) => {
                 let sql = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
                 Ok(client.query_opt(sql, &[user]).await?.and_then(|row| row.get(0)))

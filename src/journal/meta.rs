@@ -171,7 +171,7 @@ impl Meta {
 
 /// The hash knows where meta ends and data begins.
 fn mac(key: &Key, meta: &[u8], data: &[u8]) -> [u8; MAC] {
-    let mut hasher = blake3::Hasher::new_keyed(key.bytes());
+    let mut hasher = blake3::Hasher::new_keyed(key.as_bytes());
     hasher.update(&(meta.len() as u64).to_be_bytes()).update(meta).update(data);
     let mut out = [0; MAC];
     hasher.finalize_xof().fill(&mut out);

@@ -6,6 +6,7 @@ pub mod entry;
 pub mod image;
 pub mod key;
 pub mod meta;
+pub mod migrate;
 
 pub use codec::{DecodeError, EncodeError, Entries, Entry, encode_entry};
 pub use image::{BadImage, Image, Images, Value, unhex, unhex_into};
