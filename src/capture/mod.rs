@@ -2,4 +2,5 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod decide;
+pub mod lanes;
 pub mod write;

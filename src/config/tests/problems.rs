@@ -70,7 +70,7 @@ fn sections_have_their_brackets() {
 fn listen_entries_have_the_line_of_their_own() {
     assert_eq!(
         node_problems(
-            "listen = [\n  \"*:6432\",\n  \"*:6432\",\n  7,\n  \"/a\", \"/a/.s.PGSQL.6432\",\n]\nadmin = \"*:9\"\nmetrics=\"*:x\""
+            "listen = [\n  \"*:6432\",\n  \"*:6432\",\n  7,\n  \"/a\", \"/a/.s.PGSQL.6432\",\n]\nadmin = \"127.0.0.1:9\"\nmetrics=\"*:x\""
         ),
         [
             "5: node.listen: `*:6432` is listed twice",
@@ -88,6 +88,12 @@ fn listen_entries_have_the_line_of_their_own() {
         node_problems("admin = \"localhost:7\"\nmetrics = \"127.0.0.1:7\""),
         ["4: node.metrics: `127.0.0.1:7` is the console's already; give this another port"]
     );
+    assert_eq!(node_problems("admin = \"[::1]:7\""), [""; 0]);
+    for beyond in ["*:7", "10.0.0.1:7", "[::]:7"] {
+        let found = node_problems(&format!("admin = \"{beyond}\""));
+        assert!(found.len() == 1 && found[0].starts_with("3: node.admin: "), "{found:?}");
+        assert!(found[0].ends_with("can be reached from other machines, and the console asks nobody for a password; did you mean `127.0.0.1:7`?"), "{found:?}");
+    }
 }
 
 #[test]
