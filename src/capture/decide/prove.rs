@@ -340,7 +340,7 @@ impl<'a> Prover<'a> {
             (_, Expr::Param(number)) => return self.param_for(*number, column),
             (TypeSort::Constant, Expr::String) => return self.string(),
             (TypeSort::Constant, Expr::Array(items)) if items.iter().all(constant_item) => {
-                return if items.iter().any(|i| *i == Expr::String) { self.string() } else { Ok(()) };
+                return if items.contains(&Expr::String) { self.string() } else { Ok(()) };
             }
             (TypeSort::Constant, Expr::Cast { to, of }) if built_in(to) && to.name.as_bytes() == bare().as_bytes() => {
                 return match **of {
