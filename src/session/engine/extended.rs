@@ -106,7 +106,7 @@ impl Engine {
             self.portals.remove(&portal);
             return self.pass(frame);
         };
-        if self.machine.status() == Status::Failed && !self.turning {
+        if self.status() == Status::Failed && !self.turning {
             self.bind_plain(portal, &prepared);
             return self.pass(frame);
         }
@@ -330,8 +330,7 @@ impl Engine {
 
     fn execute_control(&mut self, frame: &[u8], effect: Effect) -> Step {
         // What is under way may still have something for the journal.
-        let capturing = self.specials.iter().any(|(_, special)| matches!(special, Special::Execute(..)));
-        if (self.turning || capturing) && self.machine.awaits_reply() {
+        if (self.turning || self.is_capturing()) && self.machine.awaits_reply() {
             return Step::Wait;
         }
         if self.poisoned.is_some() && matches!(effect, Effect::Commit { .. } | Effect::PrepareTransaction) {
@@ -347,7 +346,8 @@ impl Engine {
             return Step::Wait;
         }
         self.turning = true;
-        self.pass(frame)
+        self.note_special(frame, Special::Control(effect));
+        Step::Verbatim
     }
 
     pub(super) fn on_sync(&mut self, frame: &[u8]) -> Step {
@@ -379,7 +379,7 @@ impl Engine {
                     }
                 }
             }
-        } else if self.machine.status() == Status::Idle && self.client_unsynced && !self.turning {
+        } else if self.status() == Status::Idle && self.client_unsynced && !self.turning {
             self.end_implicit();
             self.committing = self.last_meta.is_some();
         }

@@ -29,7 +29,7 @@ use crate::journal::meta::Appender;
 use crate::session::links::Links;
 use crate::session::machine::{Machine, RequestId, Status};
 use crate::sql::statement::Statement;
-use crate::sql::{LexOptions, Lexer, Name, TokenKind, ident};
+use crate::sql::{Effect, LexOptions, Lexer, Name, TokenKind, ident};
 use crate::wire::extended::put_flush;
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, front, split_cstr};
@@ -70,6 +70,8 @@ enum Special {
         simple: bool,
     },
     Execute(Box<Run>, bool),
+    /// The client's Execute of what acts on the transaction.
+    Control(Effect),
     Query(Box<QueryRun>),
     /// In the place of a refused statement: its error is replaced by this one.
     Refused(Vec<u8>),
@@ -166,6 +168,8 @@ pub(crate) struct Engine {
     wrapped: bool,
     /// A request that ends or begins a block is on its way.
     turning: bool,
+    /// Where the transaction stands since such a request was answered; the next ReadyForQuery says it too.
+    turned: Option<Status>,
     /// The order must be taken once more at the end (§5).
     marker_due: bool,
     /// Deferred constraints must be checked before that.
@@ -231,6 +235,7 @@ impl Engine {
             pending: Pending::default(),
             wrapped: false,
             turning: false,
+            turned: None,
             marker_due: false,
             constraints_due: false,
             unsettled: false,
@@ -622,9 +627,19 @@ impl Engine {
             .collect()
     }
 
-    /// Whether the session is inside a block that the client began, and stays there until what comes next.
+    /// Where the transaction stands, as far as it is answered.
+    fn status(&self) -> Status {
+        self.turned.unwrap_or(self.machine.status())
+    }
+
+    /// Whether the session is inside a block that the client began.
     fn in_block(&self) -> bool {
-        self.machine.status() == Status::Block && !self.wrapped
+        self.status() == Status::Block && !self.wrapped
+    }
+
+    /// Whether something is under way that may still have entries for the journal.
+    fn is_capturing(&self) -> bool {
+        self.specials.iter().any(|(_, special)| matches!(special, Special::Execute(..) | Special::Query(_)))
     }
 
     fn lex(&self) -> LexOptions {

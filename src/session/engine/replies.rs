@@ -1,7 +1,7 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
 use crate::session::machine::{Reply, Status};
-use crate::sql::{ClientEncoding, Name};
+use crate::sql::{ClientEncoding, Effect, Name};
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame, split_cstr};
 
@@ -135,6 +135,14 @@ impl Engine {
 
     /// A ReadyForQuery that would be the client's.
     fn ready(&mut self) -> Shown {
+        self.turned = None;
+        // Requests behind this one are of another transaction: what they have left here is theirs.
+        if self.machine.awaits_reply() {
+            if self.last_meta.is_some() {
+                self.links.wake();
+            }
+            return Shown::Verbatim;
+        }
         self.committing = false;
         if std::mem::take(&mut self.rollback_due) && self.machine.status() == Status::Failed {
             self.rollback_next();
@@ -201,6 +209,12 @@ impl Engine {
             Special::Describe { rows, cut, .. } => self.describe(tag, body, rows, cut),
             Special::Execute(run, binary) => self.execute(id, run, binary, tag, body),
             Special::Query(query) => self.query_reply(id, query, tag, body),
+            Special::Control(effect) => {
+                if tag == back::COMMAND_COMPLETE {
+                    self.turned = turned(effect).or(self.turned);
+                }
+                Shown::Verbatim
+            }
             Special::Refused(error) => match tag {
                 back::ERROR if !is_aborted(body) => {
                     self.down.extend_from_slice(&error);
@@ -457,6 +471,16 @@ impl Engine {
 
     fn segment_ready(&mut self) -> Shown {
         if self.segments.is_empty() { self.ready() } else { Shown::Instead }
+    }
+}
+
+/// Where a transaction stands when this has completed.
+fn turned(effect: Effect) -> Option<Status> {
+    match effect {
+        Effect::Begin | Effect::RollbackTo(_) => Some(Status::Block),
+        Effect::Commit { chain } | Effect::Rollback { chain } => Some(if chain { Status::Block } else { Status::Idle }),
+        Effect::PrepareTransaction => Some(Status::Idle),
+        _ => None,
     }
 }
 

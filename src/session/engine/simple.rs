@@ -150,7 +150,7 @@ impl Engine {
         let Some(parts) = self.parts(text) else { return Step::Wait };
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
-        let ending = control && self.transaction_matters();
+        let ending = control && (self.transaction_matters() || self.is_capturing());
         let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
         if !ours && !ending && !split {
             return if whole { self.pass_query(parts) } else { self.send_query(text, parts) };
@@ -184,7 +184,7 @@ impl Engine {
     /// Reads a query's statements and decides about each; `None` where the server has to be asked first.
     fn parts(&mut self, text: &[u8]) -> Option<Vec<Part>> {
         let lex = self.lex();
-        let failed = self.machine.status() == Status::Failed;
+        let failed = self.status() == Status::Failed;
         let mut parts = Vec::new();
         for piece in Split::new(text, lex).statements() {
             let sql = piece.text(text);
@@ -296,7 +296,7 @@ impl Engine {
 
     /// [`Engine::before_control`] for one.
     pub(super) fn before_effect(&mut self, effect: Effect) -> bool {
-        if self.machine.status() != Status::Block {
+        if self.status() != Status::Block {
             if matches!(effect, Effect::Rollback { .. } | Effect::RollbackTo(_)) {
                 self.pending.clear();
             }
@@ -386,7 +386,7 @@ impl Engine {
             };
         }
         let writes = parts.iter().any(|p| matches!(p.judged.act, Act::Write(_)));
-        if idle && writes && self.machine.status() == Status::Idle {
+        if idle && writes && self.status() == Status::Idle {
             self.wrap_simple();
         }
         self.send_query(text, parts)
@@ -602,7 +602,7 @@ impl Engine {
         self.client_unsynced = false;
         self.waiting = true;
         self.next = Next::Segment;
-        if self.machine.status() == Status::Idle {
+        if self.status() == Status::Idle {
             // The server reads a query whole before it runs any of it: an error of syntax in its last statement must not
             // find the first ones done.
             let parse = Parse { statement: b"pgcanon", sql: text, types: vec![] };
