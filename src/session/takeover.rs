@@ -102,5 +102,8 @@ fn refused(user: &str, error: &ScramError) -> Stop {
 }
 
 fn broken(message: &str) -> Stop {
-    Stop::Own("scram", Report::fatal(sqlstate::INVALID_AUTHORIZATION, format!("SCRAM authentication failed: {message}")))
+    Stop::Own(
+        "scram",
+        Report::fatal(sqlstate::INVALID_AUTHORIZATION, format!("SCRAM authentication failed: {message}")),
+    )
 }
