@@ -36,6 +36,7 @@ impl Fate {
             Decision::Pass { .. } => (Self::Relayed, "writes no replicated table"),
             Decision::Write(write) => (Self::Travelled(write.lane), write.reason),
             Decision::Refuse(refusal) => (Self::Refused, &refusal.message),
+            Decision::Warn { refusal, .. } => (Self::Relayed, &refusal.message),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 
 use crate::config::{ConnInfo, PassfileError};
 use crate::wire::scram::Verifier;
@@ -34,7 +34,8 @@ pub enum ControlError {
     Gone,
 }
 
-fn server_words(error: &tokio_postgres::Error) -> String {
+/// The server's own words, with the SQLSTATE.
+pub(crate) fn server_words(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} ({})", e.message(), e.code().code()))
 }
 
@@ -60,8 +61,16 @@ impl ControlSettings {
         Ok(self.connect().await?.query_one(sql, &[]).await?.get(0))
     }
 
-    /// Opens one more connection; its task runs on the current runtime.
-    pub(crate) async fn connect(&self) -> Result<Client, ControlError> {
+    /// Connects.
+    pub async fn connect(&self) -> Result<Client, ControlError> {
+        self.connect_hearing(|_| ()).await
+    }
+
+    /// Connects; `hear` gets what the session is notified of, and must not block.
+    pub async fn connect_hearing(
+        &self,
+        mut hear: impl FnMut(Notification) + Send + 'static,
+    ) -> Result<Client, ControlError> {
         let mut config = tokio_postgres::Config::new();
         config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
         config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
@@ -76,10 +85,17 @@ impl ControlSettings {
             }
         }
         let stream = self.upstream.connect().await?;
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let (client, mut connection) = config.connect_raw(stream, NoTls).await?;
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::warn!(error = %server_words(&e), "control connection lost");
+            while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(notification)) => hear(notification),
+                    Ok(_) => {}
+                    Err(e) => {
+                        tracing::warn!(error = %server_words(&e), "control connection lost");
+                        break;
+                    }
+                }
             }
         });
         Ok(client)

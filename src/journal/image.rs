@@ -164,7 +164,7 @@ fn unescape(out: &mut Vec<u8>, mut text: &[u8]) -> Result<(), BadImage> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // a test that panics has done its work
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test that panics has done its work
 mod tests {
     use super::*;
 

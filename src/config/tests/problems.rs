@@ -286,3 +286,16 @@ conflict = { by = "column:", prefer = "berln" }
         ]
     );
 }
+
+#[test]
+fn functions_are_named_without_arguments_and_once() {
+    assert_eq!(
+        node_problems("[capture]\nwriting = [\"f(int)\", \".g\", \"h\"]\nharmless = \"h\"\nwritten = 1\n"),
+        [
+            "4: capture.writing: `f(int)` has arguments; all functions of a name are meant; did you mean `f`?",
+            "4: capture.writing: `.g` is not a function, such as \"public.transfer\"",
+            "5: capture.harmless: `h` is listed as writing too",
+            "6: capture.written: unknown key; did you mean `writing`?",
+        ]
+    );
+}

@@ -83,6 +83,11 @@ fn tls_and_allow_are_live() {
 }
 
 #[test]
+fn what_is_said_of_functions_is_live() {
+    assert_eq!(changes("[node]\nname='a'", "[node]\nname='a'\n[capture]\nwriting='f'").live, ["capture"]);
+}
+
+#[test]
 fn peers_and_rules_are_told_by_name() {
     let new = r#"
 [node]
