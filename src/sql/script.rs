@@ -155,7 +155,7 @@ fn with_parameters(sql: &[u8], opts: LexOptions) -> Vec<u8> {
             TokenKind::Char(b':') if subscripts == 0 => {
                 let is_variable =
                     |next: &&Token| matches!(next.kind, TokenKind::Ident | TokenKind::String | TokenKind::QuotedIdent);
-                if let Some(variable) = rest.next_if(|next| is_variable(&next)) {
+                if let Some(variable) = rest.next_if(|next| is_variable(next)) {
                     let text = variable.text(sql);
                     if variable.kind == TokenKind::QuotedIdent {
                         out.extend_from_slice(text);
