@@ -1,7 +1,13 @@
 //! What a node's server says about its tables, roles and functions.
 
+mod assemble;
 mod control;
+mod graph;
+pub mod load;
 pub mod relation;
+mod routines;
+mod rows;
+mod types;
 
 pub(crate) use control::server_words;
 pub use control::{Control, ControlError, ControlSettings};
