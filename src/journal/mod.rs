@@ -6,6 +6,7 @@ pub mod entry;
 pub mod image;
 pub mod key;
 pub mod meta;
+pub mod migrate;
 mod nonces;
 pub mod reader;
 mod rows;
