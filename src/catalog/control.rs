@@ -1,11 +1,12 @@
 //! The proxy's own connection to its node: one, made when it is needed, made again when it broke.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use crate::config::{ConnInfo, PassfileError};
 use crate::wire::scram::Verifier;
@@ -62,6 +63,13 @@ impl ControlSettings {
 
     /// Opens one more connection; its task runs on the current runtime.
     pub(crate) async fn connect(&self) -> Result<Client, ControlError> {
+        Ok(self.connect_listening().await?.0)
+    }
+
+    /// Opens one more connection that also gives the PIDs of the sessions whose notifications come, and ends when it does.
+    ///
+    /// Of notifications that nobody takes in time, some are dropped: that one has come is all that they say.
+    pub(crate) async fn connect_listening(&self) -> Result<(Client, mpsc::Receiver<i32>), ControlError> {
         let mut config = tokio_postgres::Config::new();
         config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
         config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
@@ -76,13 +84,21 @@ impl ControlSettings {
             }
         }
         let stream = self.upstream.connect().await?;
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let (client, mut connection) = config.connect_raw(stream, NoTls).await?;
+        let (sender, notified) = mpsc::channel(WAITING);
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::warn!(error = %server_words(&e), "control connection lost");
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(n)) => drop(sender.try_send(n.process_id())),
+                    Ok(_) => {}
+                    Err(e) => {
+                        tracing::warn!(error = %server_words(&e), "control connection lost");
+                        return;
+                    }
+                }
             }
         });
-        Ok(client)
+        Ok((client, notified))
     }
 }
 

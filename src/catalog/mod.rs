@@ -8,5 +8,6 @@ pub mod relation;
 mod routines;
 mod rows;
 mod types;
+pub mod watch;
 
 pub use control::{Control, ControlError, ControlSettings};
