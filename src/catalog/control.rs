@@ -1,5 +1,6 @@
 //! The proxy's own connection to its node: one, made when it is needed, made again when it broke.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -62,13 +63,26 @@ impl ControlSettings {
         Ok(self.connect().await?.query_one(sql, &[]).await?.get(0))
     }
 
-    /// Connects.
-    pub async fn connect(&self) -> Result<Client, ControlError> {
+    /// Opens one more connection; its task runs on the current runtime.
+    pub(crate) async fn connect(&self) -> Result<Client, ControlError> {
         self.connect_hearing(|_| ()).await
     }
 
-    /// Connects; `hear` gets what the session is notified of, and must not block.
-    pub async fn connect_hearing(
+    /// Opens one more connection that also gives the PIDs of the sessions whose notifications come, and ends when it does.
+    ///
+    /// Of notifications that nobody takes in time, some are dropped: that one has come is all that they say.
+    pub(crate) async fn connect_listening(&self) -> Result<(Client, mpsc::Receiver<i32>), ControlError> {
+        let (sender, notified) = mpsc::channel(WAITING);
+        let client = self
+            .connect_hearing(move |n| {
+                let _ = sender.try_send(n.process_id());
+            })
+            .await?;
+        Ok((client, notified))
+    }
+
+    /// Opens one more connection; `hear` gets what it is notified of, is dropped with it, and must not block.
+    pub(crate) async fn connect_hearing(
         &self,
         mut hear: impl FnMut(Notification) + Send + 'static,
     ) -> Result<Client, ControlError> {
@@ -88,13 +102,13 @@ impl ControlSettings {
         let stream = self.upstream.connect().await?;
         let (client, mut connection) = config.connect_raw(stream, NoTls).await?;
         tokio::spawn(async move {
-            while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
                 match message {
                     Ok(AsyncMessage::Notification(notification)) => hear(notification),
                     Ok(_) => {}
                     Err(e) => {
                         tracing::warn!(error = %server_words(&e), "control connection lost");
-                        break;
+                        return;
                     }
                 }
             }

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::capture::lanes::Lanes;
 use crate::catalog::load::{self, Named};
-use crate::catalog::{Catalogs, ControlError, ControlSettings, server_words};
+use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted, server_words};
 use crate::config::{Config, TableRule};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
@@ -109,13 +109,11 @@ impl Plan {
             }
             sleep(RETRY).await;
         };
-        let catalogs = Catalogs::start(self.control.clone(), self.rules.clone(), self.named.clone());
-        let mut catalog = catalogs.watch();
-        // The first picture.
-        if catalog.wait_for(|catalog| catalog.version > 0).await.is_err() {
-            return;
-        }
-        self.warn_of_triggers(&catalog.borrow().clone());
+        let wanted = Wanted { rules: self.rules.clone(), named: Named::clone(&self.named) };
+        let (_wanted, wanted) = watch::channel(Arc::new(wanted));
+        let catalogs = Catalogs::start(self.control.clone(), wanted, Pace::default());
+        let Some(catalog) = catalogs.get().await else { return };
+        self.warn_of_triggers(&catalog);
         // No peer is served yet: everybody has everything.
         let (_passed, passed) = watch::channel(Passed::All);
         let ticker = Ticker::start(self.control.clone(), TickerOptions { trim: TrimOptions::new(self.retain), passed });
@@ -124,7 +122,6 @@ impl Plan {
             rules: self.rules,
             named: self.named,
             database: self.database,
-            catalog,
             catalogs,
             key,
             author: self.author,

@@ -27,7 +27,7 @@ pub struct Links {
     pub named: Arc<Named>,
     /// The database that the rules are about.
     pub database: Arc<str>,
-    pub catalog: watch::Receiver<Arc<Catalog>>,
+    /// Has a picture by now.
     pub catalogs: Catalogs,
     /// Reads the catalog within a session.
     pub catalog_sql: Arc<str>,

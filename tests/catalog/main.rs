@@ -7,6 +7,7 @@ mod anywhere;
 mod functions;
 mod relations;
 mod types;
+mod watching;
 
 use std::sync::Arc;
 

@@ -146,12 +146,10 @@ pub(crate) struct Engine {
     names: Names,
     /// The catalog as this session alone sees it, while it has changed it.
     private: Option<Arc<Catalog>>,
-    /// The session has run DDL: the shared catalog may be behind it.
-    changed: bool,
-    /// From which reading on the shared catalog is not.
-    fresh_from: Option<u64>,
-    /// Version of the catalog by which `names` and the decisions were made.
-    version: u64,
+    /// Invalidations that it is newer than.
+    private_as_of: u64,
+    /// Looks at the catalog before `names` and the decisions were made.
+    looks: u64,
     prepared: HashMap<Name, Rc<Prepared>>,
     sql_prepared: HashMap<Name, Rc<SqlPrepared>>,
     sql_twins: HashMap<Vec<u8>, SqlTwin>,
@@ -205,7 +203,7 @@ impl Engine {
     pub(crate) fn new(links: Rc<Links>) -> Self {
         Self {
             machine: Machine::after_login(),
-            version: 0,
+            looks: 0,
             links,
             appender: None,
             client_in: Assembler::default(),
@@ -223,8 +221,7 @@ impl Engine {
             parameters: BTreeMap::new(),
             names: Names::default(),
             private: None,
-            changed: false,
-            fresh_from: None,
+            private_as_of: 0,
             prepared: HashMap::new(),
             sql_prepared: HashMap::new(),
             sql_twins: HashMap::new(),
@@ -522,16 +519,24 @@ impl Engine {
 
     /// The catalog by which statements are judged now.
     fn catalog(&mut self) -> Arc<Catalog> {
+        if !self.is_shared_outdated() {
+            self.private = None;
+        }
         if let Some(private) = &self.private {
             return private.clone();
         }
-        let shared = self.links.catalog.borrow().clone();
-        if shared.version != self.version {
-            self.version = shared.version;
+        let looks = self.links.catalogs.looks();
+        if looks != self.looks {
+            self.looks = looks;
             self.names.forget();
             self.epoch += 1;
         }
-        shared
+        self.links.catalogs.current().unwrap_or_default()
+    }
+
+    /// Whether this session may see another catalog than the shared one.
+    fn is_shared_outdated(&self) -> bool {
+        self.ddl || self.links.catalogs.is_behind()
     }
 
     /// What becomes of a statement; `None` where the server has to be asked first, which is under way.
@@ -582,7 +587,6 @@ impl Engine {
 
     /// The client runs DDL.
     fn catalog_changes(&mut self) {
-        self.changed = true;
         self.private = None;
         self.ddl = true;
         self.unsettle();
@@ -592,12 +596,7 @@ impl Engine {
     fn catalog_committed(&mut self) {
         if std::mem::take(&mut self.ddl) {
             self.private = None;
-            self.fresh_from = Some(self.links.catalogs.invalidate());
-        }
-        if self.fresh_from.is_some_and(|version| self.links.catalogs.is_fresh(version)) {
-            self.fresh_from = None;
-            self.changed = false;
-            self.private = None;
+            drop(self.links.catalogs.invalidate());
         }
     }
 

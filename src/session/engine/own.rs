@@ -59,17 +59,19 @@ impl Engine {
         self.sync_if_settled();
     }
 
-    /// Whether this session has changed the catalog since the shared one was read, and it matters.
+    /// Whether the catalog has changed since it was read, and it matters.
     pub(super) fn needs_private_catalog(&self, statement: &Statement) -> bool {
         let matters = !matches!(
             statement.kind,
             Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare | Kind::Unknown | Kind::Prepare { .. }
         );
-        self.changed && self.private.is_none() && matters
+        let behind = || self.private_as_of < self.links.catalogs.invalidations();
+        matters && self.is_shared_outdated() && (self.private.is_none() || behind())
     }
 
     /// Reads the catalog within the session.
     pub(super) fn ask_catalog(&mut self) {
+        self.private_as_of = self.links.catalogs.invalidations();
         let sql = self.links.catalog_sql.clone();
         self.own_execute(sql.as_bytes(), &[], &[], || Own::Catalog(Vec::new()));
         self.sync_if_settled();
