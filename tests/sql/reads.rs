@@ -74,12 +74,12 @@ const STATEMENTS: &[&str] = &[
     "with recursive x (a, b) as (select a, b from ta union all select x.a, x.b from x join tb on tb.a = x.a) \
      search breadth first by a, b set c cycle a set d using td select * from x, tc",
     "select * from (with ta as (select 1) select * from ta) x, tb, (table tc) y, (values (1), (fa(2))) z",
-    "select * from ta where exists (select from tb where a in (table te)) or a = any (array(select a from tf))",
+    "select * from ta where exists (select from tb where a in (select b from te)) or a = any (array(select a from tf))",
     "select * from ta for no key update of ta skip locked",
     "select * from ta tablesample system (fa(1)) repeatable (2), tb",
     "select count(*) filter (where fa(a) > 1) over (partition by (b) order by (c)) from ta group by grouping sets ((a), (b, c)), a, b, c",
     "select * from ta join tb on case when ta.a = 1 then true else false end, tc",
-    "(select a from ta) union all (select fb(a) from tb order by 1) intersect table tc except values (1)",
+    "(select a from ta) union all (select fb(a) from tb order by 1) intersect select c from tc except values (1)",
     "insert into ta (a, b) select x.a, fa(x.b) from tb x on conflict (a) do update set b = (select max(a) from tc), c = s2.fd(1)",
     "insert into ta with tb as (select * from tc) select * from tb on conflict on constraint ta_pkey do nothing",
     "with tb as (select 1) insert into tb (a) select * from tb",
@@ -88,7 +88,6 @@ const STATEMENTS: &[&str] = &[
     "with x as materialized (insert into ta values (fa(1)) on conflict do nothing returning a), \
      y as (update tb set b = x.a from x returning tb.a) select * from x, y, tc",
     "update only s.ta as x set (a, b) = (select 1, fa(2) from tb), c = default from tc, td where x.a = tc.a and fb(td.a) = 1",
-    "update ta set a = b is distinct from c from tb where false",
     "update ta set c = case when ta.a is not distinct from tb.a then 1 else 2 end from tb",
     "delete from ta using tb join tc using (a), td where exists (table te)",
     "delete from ta where ctid = any (array(select ctid from ta for update limit fa(1)))",
@@ -100,11 +99,9 @@ const STATEMENTS: &[&str] = &[
 ];
 
 fn statements(session: &mut Session) {
-    for sql in STATEMENTS {
-        let valid = compare(session, sql);
-        // A set-returning word of the grammar that is not yet there, or a wrong test.
-        assert!(valid || sql.contains("b is distinct from c from"), "{sql}: refused");
-    }
+    // A refused one would test nothing.
+    let refused: Vec<_> = STATEMENTS.iter().filter(|sql| !compare(session, sql)).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
 }
 
 #[test]
@@ -217,7 +214,7 @@ fn condition(text: &str) -> Expr {
     }
 }
 
-/// As the server shows it: `BETWEEN` is two comparisons, `IN` is `= ANY`, and chains are one node.
+/// As the server shows it: `BETWEEN` and `IN` are comparisons, and chains are one node.
 fn normal(expr: Expr) -> Expr {
     let all = |list: Vec<Expr>| list.into_iter().map(normal).collect::<Vec<_>>();
     match expr {
@@ -227,8 +224,9 @@ fn normal(expr: Expr) -> Expr {
             Expr::And(vec![compare(">=", low), compare("<=", high)])
         }
         Expr::In { of, list, negated: false } => {
-            let array = Box::new(Expr::Array(all(list)));
-            Expr::Any { of: Box::new(normal(*of)), operator: "=".into(), array }
+            let of = normal(*of);
+            let equal = |e| Expr::Operator { name: "=".into(), operands: vec![of.clone(), e] };
+            normal(Expr::Or(all(list).into_iter().map(equal).collect()))
         }
         Expr::And(list) => Expr::And(flat(all(list), |e| if let Expr::And(l) = e { Ok(l) } else { Err(e) })),
         Expr::Or(list) => Expr::Or(flat(all(list), |e| if let Expr::Or(l) = e { Ok(l) } else { Err(e) })),
@@ -276,8 +274,8 @@ fn the_server_agrees_on_what_binds_tighter() {
         " | @ ",
         "*+",
     ];
-    let pairs =
-        [(" between ", " and "), (" in (", ") "), (" = any (array[", "]) "), (" = (case when ", " then b end) ")];
+    let tails =
+        [" between b + c and c * a", " in (a, b + c)", " = any (array[b, c])", " = case when p or q then b else c end"];
     for pg in SERVERS {
         let mut session = Session::start(pg);
         session.settings(ON, "utf8");
@@ -286,24 +284,10 @@ fn the_server_agrees_on_what_binds_tighter() {
         let mut ran = 0;
         for _ in 0..4000 {
             let mut sql = String::new();
-            let mut open = Vec::new();
             for n in 0..=dice.roll(6) {
                 if n > 0 {
                     match dice.roll(8) {
-                        0 => {
-                            let (begin, end) = pairs[dice.roll(pairs.len())];
-                            sql += begin;
-                            open.push(end);
-                            // What is between must be whole.
-                            sql += &format!("{}, {}{}", dice.pick(&["a", "b + c"]), dice.pick(&["b", "c * a"]), "");
-                            let end = open.pop().unwrap();
-                            sql = if end == " and " || end.starts_with(" then") {
-                                sql.replacen(", ", end, 1).replacen(begin, begin, 1)
-                            } else {
-                                sql + end
-                            };
-                            continue;
-                        }
+                        0 => sql += dice.pick(&tails),
                         1 => {
                             sql += dice.pick(&[" is null", " is not null", " isnull", " is true", " notnull and a = b"])
                         }
@@ -330,7 +314,7 @@ fn the_server_agrees_on_what_binds_tighter() {
             }
             let shown = session.must("select pg_get_viewdef('v')").rows.remove(0).unwrap();
             session.must("drop view v");
-            let shown = shown.split_once("WHERE ").unwrap().1.trim_end_matches(';').to_owned();
+            let shown = shown.split_once("WHERE ").unwrap().1.trim_end_matches(';').replace("x.", "");
             let (ours, theirs) = (condition(&sql), condition(&shown));
             assert!(ours != Expr::Opaque && theirs != Expr::Opaque, "{sql}: {ours:?}\n{shown}: {theirs:?}");
             assert_eq!(normal(ours), normal(theirs), "{sql}\n{shown}");
@@ -346,7 +330,7 @@ fn the_server_agrees_on_what_binds_tighter() {
 fn the_server_agrees_on_which_words_can_be_names() {
     for pg in SERVERS {
         let mut session = Session::start(pg);
-        let words = session.must("select word || ' ' || catcode || ' ' || barelabel from pg_get_keywords()").rows;
+        let words = session.must("select concat_ws(' ', word, catcode, barelabel) from pg_get_keywords()").rows;
         for row in words.into_iter().flatten() {
             let [word, class, bare] = <[&str; 3]>::try_from(row.split(' ').collect::<Vec<_>>()).unwrap();
             let kind = |sql: String| read(sql.as_bytes(), ON).kind;
@@ -359,12 +343,12 @@ fn the_server_agrees_on_which_words_can_be_names() {
                 kind(format!("update x set a = 1 returning 1 {word}"))
             else {
                 // A word that ends the item.
-                assert_eq!(bare, "false", "{word} as a label");
+                assert_eq!(bare, "f", "{word} as a label");
                 continue;
             };
             let label = returning.items == Some(vec![Item::Named(word.into())]);
             // A label that is read as part of the expression leaves the name unknown.
-            assert!(label == (bare == "true") || !label, "{word} as a label");
+            assert!(label == (bare == "t") || !label, "{word} as a label");
         }
     }
 }

@@ -192,7 +192,8 @@ impl Scan<'_> {
             | Word::Union
             | Word::Intersect
             | Word::Except
-            | Word::Order => {
+            | Word::Order
+            | Word::Do => {
                 self.level.list = false;
             }
             Word::Returning => {
