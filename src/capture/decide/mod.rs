@@ -19,6 +19,11 @@ mod types;
 
 pub use execute::{Executed, Twin, decide_execute};
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// a test that panics has done its work
+mod tests;
+
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::relation::Catalog;
 use crate::config::{TableRule, Unreplicable};
