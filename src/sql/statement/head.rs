@@ -37,9 +37,9 @@ fn statement(c: Cursor<'_>) -> Statement {
             statement.relations = truncate.targets.iter().map(|target| target.relation).collect();
         }
         Kind::Copy(copy) => {
+            // Its WHERE takes no query.
             if let Some(target) = &copy.target {
-                statement.relations.retain(|r| r.span.start > copy.rest.start && copy.filtered);
-                statement.relations.insert(0, target.relation);
+                statement.relations = vec![target.relation];
             }
         }
         Kind::Other | Kind::Session => statement.relations.clear(),

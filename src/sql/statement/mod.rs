@@ -364,3 +364,7 @@ pub struct Type {
     pub name: Name,
     pub array: bool,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed one is a failed test")]
+mod tests;
