@@ -6,7 +6,6 @@ mod execute;
 mod image;
 mod locked;
 mod paths;
-mod pending;
 mod prove;
 mod quote;
 mod refuse;

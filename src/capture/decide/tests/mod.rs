@@ -77,6 +77,8 @@ fn table(oid: u32, name: &str, key: &[usize], columns: &[&str]) -> Relation {
         late: false,
         deferrable: false,
         cascades_into: vec![],
+        covers: vec![],
+        trigger_writes: None,
         truncates: vec![],
         shape: [7; 8],
     }
@@ -114,7 +116,11 @@ fn node() -> Node {
     far.rule = None;
     far.cascades_into = vec![Oid(10)];
     let mut seen = table(31, "public.seen", &[], &["id integer"]);
-    (seen.kind, seen.rule) = (RelationKind::View, None);
+    (seen.kind, seen.rule, seen.covers) = (RelationKind::View, None, vec![Oid(10)]);
+    let mut over = table(32, "other.over", &[0], &["id integer<!>"]);
+    (over.rule, over.covers) = (None, vec![Oid(20)]);
+    let mut fires = table(33, "other.fires", &[0], &["id integer<!>"]);
+    (fires.rule, fires.trigger_writes) = (None, Some("its body has INSERT INTO acc".into()));
     let relations = [
         table(10, "public.acc", &[0], ACC),
         table(
@@ -130,6 +136,8 @@ fn node() -> Node {
         leaf,
         far,
         seen,
+        over,
+        fires,
     ];
     let writing =
         WritingFunction { oid: Oid(99), schema: Name::from("app"), why: "its body has INSERT INTO acc".into() };

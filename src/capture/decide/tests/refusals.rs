@@ -73,6 +73,18 @@ fn with_queries_explain_and_execute() {
 }
 
 #[test]
+fn what_hides_a_write() {
+    for sql in [
+        "copy (delete from acc returning *) to stdout",
+        "create table mine.x as with d as (delete from acc returning *) select * from d",
+    ] {
+        let refusal = node().refuse(sql);
+        assert_eq!(said(&refusal)[1], "It executes more than it names: DELETE FROM acc.");
+    }
+    node().lanes(&[('-', "copy (select * from acc) to stdout")]);
+}
+
+#[test]
 fn copies() {
     let refusal = node().refuse("copy log (what) from stdin");
     let [message, detail, hint] = said(&refusal);
@@ -99,6 +111,9 @@ fn functions_and_blocks() {
     let found = node().execute("prepare p as select book(1)", "execute p");
     assert!(matches!(found.decision, Decision::Refuse(_)));
     assert_eq!(said(&node().refuse("do language plpgsql U&'x'"))[2], "Write the body as one dollar-quoted string.");
+    let refusal = node().refuse("do $$ begin delete from acc; end $$");
+    assert_eq!(said(&refusal)[1], "It writes replicated tables: its body has DELETE FROM acc.");
+    node().lanes(&[('~', "do $$ begin perform 1 from acc; end $$")]);
 }
 
 #[test]
@@ -111,6 +126,18 @@ fn ways_around() {
     assert!(detail.contains("a foreign key of \"public.acc\""), "{detail}");
     assert!(hint.contains("replicate \"other.far\" as well"), "{hint}");
     node().lanes(&[('-', "update other.far set v = 1"), ('X', "update other.far set id = 1")]);
+    let refusal = node().refuse("insert into other.over values (1)");
+    assert_eq!(said(&refusal)[2], "Write \"public.part\" itself, or replicate \"other.over\" as well.");
+    let refusal = node().refuse("truncate other.fires");
+    assert!(
+        said(&refusal)[1].ends_with("a trigger of it writes tables that are: its body has INSERT INTO acc."),
+        "{refusal:?}"
+    );
+    node().lanes(&[
+        ('S', "truncate other.over"),
+        ('X', "copy other.fires from stdin"),
+        ('X', "delete from other.fires"),
+    ]);
     let refusal = node().refuse("truncate part_1");
     assert!(said(&refusal)[2].starts_with("DELETE FROM the partition"), "{refusal:?}");
     let refusal = node().refuse("insert into pgcanon.journal_1 (meta) values ('')");
