@@ -14,6 +14,9 @@ use super::{Case, Refused, image, quote};
 
 impl Case<'_> {
     pub(super) fn copy(&self, kind: &Kind, copy: &Copy) -> Result<Decision, Refused> {
+        if copy.writes {
+            return self.hidden();
+        }
         let (Some(target), true) = (&copy.target, copy.direction != CopyDirection::To) else { return Ok(self.pass()) };
         self.not_the_journal(&target.relation)?;
         let Some(known) = self.names.look(&target.relation) else { return Ok(self.pass()) };
@@ -90,7 +93,7 @@ impl Case<'_> {
         let moods = self.statement.moods;
         self.statement.calls.iter().all(|c| built_in(c) && functions.immutable.contains(&c.name))
             && !(moods.clock || moods.who || self.statement.moment_strings)
-            && self.s.catalog.user_operators.is_empty()
+            && !self.has_user_operator()
     }
 
     /// Takes `FREEZE` out of the options.

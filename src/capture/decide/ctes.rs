@@ -21,7 +21,14 @@ struct Writing<'a> {
     rows: Rows,
     own: bool,
     /// What the client's name for it selects from it; none where it returns nothing.
-    shown: Option<Vec<u8>>,
+    shown: Option<Shown>,
+}
+
+/// A list of names to be selected.
+struct Shown {
+    list: Vec<u8>,
+    /// They are the client's aliases, which have to be given to our query then.
+    aliases: bool,
 }
 
 impl<'a> Case<'a> {
@@ -88,30 +95,33 @@ impl<'a> Case<'a> {
     }
 
     /// The names of what a WITH query returns, as a list to be selected.
-    fn selection(&self, cte: &Cte, kind: &Kind, returning: &Returning, ours: &Ours<'_>) -> Result<Vec<u8>, Refused> {
+    fn selection(&self, cte: &Cte, kind: &Kind, returning: &Returning, ours: &Ours<'_>) -> Result<Shown, Refused> {
         let joined = match kind {
             Kind::Update(update) => update.from,
             Kind::Delete(delete) => delete.using,
             Kind::Merge(_) => true,
             _ => false,
         };
-        let refused = |all| refuse::cte(ours, &String::from_utf8_lossy(cte.name.as_bytes()), all);
-        let Some(items) = &returning.items else {
-            // The client's own aliases name them all, or it would not get at them.
+        let refused = || refuse::cte(ours, &String::from_utf8_lossy(cte.name.as_bytes()));
+        // What has no name of its own is reached by the client's aliases, or not at all.
+        let aliased = || {
             let aliases = cte.aliases.and_then(|a| self.sql.get(a.start + 1..a.end.checked_sub(1)?));
-            return aliases.map(<[u8]>::to_vec).ok_or_else(|| refused(false));
+            aliases.map(|list| Shown { list: list.to_vec(), aliases: true }).ok_or_else(refused)
+        };
+        let Some(items) = &returning.items else {
+            return aliased();
         };
         let mut names: Vec<Name> = Vec::new();
         for item in items {
             match item {
                 Item::Named(name) => names.push(*name),
-                Item::All if joined => return Err(refused(true)),
+                Item::All if joined => return Err(refused()),
                 Item::All => names.extend(ours.relation.columns.iter().map(|c| c.name)),
             }
         }
         let mut seen = std::collections::HashSet::new();
         if !names.iter().all(|name| seen.insert(*name)) {
-            return Err(refused(false));
+            return aliased();
         }
         let mut list = Vec::new();
         for name in &names {
@@ -125,7 +135,7 @@ impl<'a> Case<'a> {
                 _ => return Err(self.refuse(kind, ours, Why::Encoding, None)),
             }
         }
-        Ok(list)
+        Ok(Shown { list, aliases: false })
     }
 
     /// The statement with its WITH list made longer: one query for what each of them shows, and one that journals it all.
@@ -170,11 +180,10 @@ impl<'a> Case<'a> {
         let cte = w.cte;
         let bytes = |from: usize, to: usize| self.sql.get(from..to).unwrap_or_default();
         let aliases = cte.aliases.map(|a| bytes(a.start, a.end)).unwrap_or_default();
-        let unnamed = w.own && parts_items(cte).is_none();
         weave.copy(cte.name_span.start);
         weave.skip(cte.aliases.map_or(cte.name_span.end, |a| a.end));
         weave.put(raw);
-        if unnamed {
+        if w.shown.as_ref().is_some_and(|s| s.aliases) {
             weave.put(aliases);
         }
         weave.copy(cte.body_end);
@@ -185,13 +194,8 @@ impl<'a> Case<'a> {
             weave.put(bytes(cte.name_span.start, cte.name_span.end));
             weave.put(aliases);
             weave.put(" AS (SELECT ");
-            weave.put(shown);
+            weave.put(&shown.list);
             weave.put(format!(" FROM {raw})"));
         }
     }
-}
-
-fn parts_items(cte: &Cte) -> Option<&[Item]> {
-    let (_, returning) = cte.writes.as_deref().and_then(parts)?;
-    returning?.items.as_deref()
 }

@@ -90,7 +90,7 @@ impl Case<'_> {
         let Some(rows) = rows else { return Ok(passed) };
         let returning = image::parts(kind).and_then(|(_, returning)| returning);
         let BlockForm::Imaged(inner) = self.imaged(returning, &rows.image) else { return Ok(passed) };
-        let mut prepared = prepare_sql.get(types.start..types.end).unwrap_or_default().to_vec();
+        let mut prepared = prepare_sql.get(types.start..types.end).unwrap_or_default().trim_ascii().to_vec();
         if !prepared.is_empty() {
             prepared.insert(0, b' ');
         }

@@ -111,23 +111,26 @@ impl Case<'_> {
         self.steady_words()
     }
 
+    /// Whether an operator of the user's, by its characters, stands in the text.
+    pub(super) fn has_user_operator(&self) -> bool {
+        let known = &self.s.catalog.user_operators;
+        let mut tokens = Lexer::new(self.sql, self.lex()).filter(|token| match token.kind {
+            TokenKind::Char(b'(' | b')' | b',' | b'.' | b'[' | b']' | b':') => false,
+            TokenKind::Char(_) | TokenKind::Operator => true,
+            TokenKind::LessEquals | TokenKind::GreaterEquals | TokenKind::NotEquals => true,
+            _ => false,
+        });
+        !known.is_empty() && tokens.any(|token| known.contains(&Name::from(token.text(self.sql))))
+    }
+
     fn steady_words(&self) -> Result<(), Unlocked> {
+        if self.has_user_operator() {
+            return Err("it may use an operator of the user's");
+        }
         let lex = self.lex();
         let mut distinct = false;
         for token in Lexer::new(self.sql, lex).filter(|token| !token.kind.is_blank()) {
             let text = token.text(self.sql);
-            let operator = !matches!(token.kind, TokenKind::Char(b'(' | b')' | b',' | b'.' | b'[' | b']' | b':'))
-                && matches!(
-                    token.kind,
-                    TokenKind::Operator
-                        | TokenKind::Char(_)
-                        | TokenKind::LessEquals
-                        | TokenKind::GreaterEquals
-                        | TokenKind::NotEquals
-                );
-            if operator && self.s.catalog.user_operators.contains(&Name::from(text)) {
-                return Err("it may use an operator of the user's");
-            }
             if token.kind.is_string() && !self.s.standard_conforming_strings {
                 return Err("standard_conforming_strings is off");
             }

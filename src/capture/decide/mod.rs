@@ -6,7 +6,6 @@ mod execute;
 mod image;
 mod locked;
 mod paths;
-mod pending;
 mod prove;
 mod quote;
 mod refuse;
@@ -18,6 +17,11 @@ mod truncate;
 mod types;
 
 pub use execute::{Executed, Twin, decide_execute};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// a test that panics has done its work
+mod tests;
 
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::relation::Catalog;

@@ -8,7 +8,7 @@ use crate::sql::{Lexer, Name, TokenKind, ident};
 
 use super::image::parts;
 use super::target::{Known, Ours};
-use super::{Case, Refused, pending, quote, refuse, single};
+use super::{Case, Refused, quote, refuse, single};
 
 /// With these a statement may begin that writes.
 const WRITING_HEADS: &[&[u8]] = &[
@@ -69,10 +69,10 @@ impl<'a> Case<'a> {
     pub(super) fn indirect(&self, verb: &str, known: &Known<'_>) -> Result<(), Refused> {
         let relation = known.relation.as_ref();
         if relation.kind == RelationKind::View {
-            let leave = pending::covers(relation).first().map_or(Unreplicable::Refuse, |oid| self.leave_of(*oid));
+            let leave = relation.covers.first().map_or(Unreplicable::Refuse, |oid| self.leave_of(*oid));
             return Err(refuse::view(verb, relation, leave));
         }
-        if let (Some(reached), None) = (pending::covers(relation).first(), &known.ruled) {
+        if let (Some(reached), None) = (relation.covers.first(), &known.ruled) {
             return Err(refuse::covers(verb, relation, &self.name_of(*reached), self.leave_of(*reached)));
         }
         self.no_trigger_writes(verb, known)
@@ -140,7 +140,7 @@ impl<'a> Case<'a> {
 
     /// What executes more than its head says: writes in the WITH of a made table.
     pub(super) fn hidden(&self) -> Result<Decision, Refused> {
-        match pending::write_in(self.s.catalog, self.sql) {
+        match self.s.catalog.write_in(self.sql) {
             Some(found) => Err(refuse::hidden(&found)),
             None => Ok(self.pass()),
         }
@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
 
     pub(super) fn block(&self, body: Option<&[u8]>) -> Result<Decision, Refused> {
         let Some(body) = body else { return Err(refuse::block_unread()) };
-        match pending::write_in(self.s.catalog, body) {
+        match self.s.catalog.write_in(body) {
             Some(found) => Err(refuse::block(&found)),
             None => Ok(self.pass()),
         }

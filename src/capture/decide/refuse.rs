@@ -49,7 +49,7 @@ pub(super) fn write(verb: &str, ours: &Ours<'_>, why: Why, locked: Option<&str>,
         ),
         Why::Privilege => (
             "The role may not read the rows that it writes, and the statement cannot travel as text.".to_owned(),
-            format!("GRANT SELECT ON {role_grant} to the role, or name the row by its key and give constants."),
+            format!("GRANT SELECT ON {role_grant} TO the role, or name the row by its key and give constants."),
         ),
         Why::RowSecurity => (
             "Row-level security would treat the statement differently if it returned the rows that it writes.".to_owned(),
@@ -95,14 +95,11 @@ pub(super) fn copy(ours: &Ours<'_>, detail: &str) -> Refused {
 }
 
 /// A data-modifying CTE whose result has columns that no name reaches.
-pub(super) fn cte(ours: &Ours<'_>, name: &str, all: bool) -> Refused {
-    let table = ours.name();
-    let hint = match all {
-        true => "Name the columns one by one in its RETURNING instead of writing \"*\".",
-        false => "Give each item of its RETURNING a name of its own with AS, or write no RETURNING.",
-    };
-    let message = format!("data-modifying WITH query \"{name}\" on table \"{table}\" cannot be replicated");
-    refused(ours, message, "The names of the columns that it returns cannot be told from its text.", hint)
+pub(super) fn cte(ours: &Ours<'_>, name: &str) -> Refused {
+    let message = format!("data-modifying WITH query \"{name}\" on table \"{}\" cannot be replicated", ours.name());
+    let detail = "The names of the columns that it returns cannot be told from its text.";
+    let hint = "List the columns one by one in its RETURNING, each with a name of its own (AS), or write no RETURNING.";
+    refused(ours, message, detail, hint)
 }
 
 pub(super) fn execute(ours: &Ours<'_>, verb: &str) -> Refused {

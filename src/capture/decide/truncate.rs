@@ -10,7 +10,7 @@ use crate::sql::statement::Truncate;
 
 use super::refuse;
 use super::target::Known;
-use super::{Case, Refused, pending, quote};
+use super::{Case, Refused, quote};
 
 /// A ruled table to be emptied.
 struct Emptied<'a> {
@@ -29,7 +29,7 @@ impl Case<'_> {
             self.no_trigger_writes("TRUNCATE", &known)?;
             let relation = known.relation.as_ref();
             let reached = relation.truncates.iter().filter(|_| truncate.cascade);
-            let others = pending::covers(relation).iter().filter(|_| !target.only);
+            let others = relation.covers.iter().filter(|_| !target.only);
             for (oid, only) in
                 [(&relation.oid, target.only)].into_iter().chain(reached.chain(others).map(|oid| (oid, false)))
             {
@@ -75,7 +75,7 @@ impl Case<'_> {
 
     /// Whether a trigger of a table without a rule writes one that has a rule.
     pub(super) fn no_trigger_writes(&self, verb: &str, known: &Known<'_>) -> Result<(), Refused> {
-        match (pending::trigger_writes(known.relation), &known.ruled) {
+        match (&known.relation.trigger_writes, &known.ruled) {
             (Some(found), None) => Err(refuse::trigger(verb, known.relation, found)),
             _ => Ok(()),
         }
