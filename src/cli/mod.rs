@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod init;
+mod journal;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ enum Command {
     Check(check::Args),
     /// Make schema pgcanon in the node's database, bring it up to date, or remove it
     Init(init::Args),
+    /// Look into this node's journal
+    Journal(journal::Args),
     /// Start a PostgreSQL node with its proxy from nothing, run psql and pgbench through it, and clean up
     Demo(demo::Args),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
         Command::Init(args) => init::run(args),
+        Command::Journal(args) => journal::run(args),
         Command::Demo(args) => demo::run(args),
     };
     done.unwrap_or_else(ExitCode::from)

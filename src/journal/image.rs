@@ -14,7 +14,7 @@ pub enum BadImage {
 }
 
 /// The type OID of `oid`, which is what `tableoid` is.
-const OID_OID: u32 = 26;
+pub(super) const OID_OID: u32 = 26;
 /// What a value takes at least: its type and its length.
 const LEAST: usize = 8;
 

@@ -1,7 +1,9 @@
 //! The ordered record of a node's changes, kept in its own database (§5).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod access;
 pub mod codec;
+pub mod dump;
 pub mod entry;
 pub mod image;
 pub mod key;
@@ -14,6 +16,7 @@ pub mod tick;
 pub mod ticker;
 pub mod trim;
 
+pub use access::AccessError;
 pub use codec::{DecodeError, EncodeError, Entries, Entry, encode_entry};
 pub use image::{BadImage, Image, Images, Value, unhex, unhex_into};
 pub use key::{Key, KeyError};

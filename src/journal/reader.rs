@@ -75,6 +75,8 @@ struct Reading {
     ord: i32,
     xid: Option<Xid>,
     begun: bool,
+    /// Nonces of this transaction.
+    seen: Nonces,
     rows: Rows,
     /// What is left of the row that is being read.
     entries: Option<(Xid, PgLsn, Entries)>,
@@ -227,7 +229,7 @@ impl Reader {
             }
             let Some(row) = reading.rows.take().filter(|_| reading.begun) else { continue };
             let (xid, lsn) = (row.xid, row.lsn);
-            match verify(&self.key, &mut self.seen, row) {
+            match verify(&self.key, &mut self.seen, &mut reading.seen, row) {
                 Ok(entries) => reading.entries = Some((xid, lsn, entries)),
                 Err(MetaError::Forged(why)) => {
                     self.forged = self.forged.saturating_add(1);
@@ -239,9 +241,11 @@ impl Reader {
     }
 }
 
-fn verify(key: &Key, seen: &mut Nonces, row: Stored) -> Result<Entries, MetaError> {
+fn verify(key: &Key, seen: &mut Nonces, of_transaction: &mut Nonces, row: Stored) -> Result<Entries, MetaError> {
     let meta = Meta::open(key, row.pid, &row.meta, &row.data)?;
-    if !seen.insert(meta.nonce) {
+    // A statement that journals itself signs its chunks once.
+    let chunk = !of_transaction.insert(meta.nonce) && meta.head.is_some();
+    if !seen.insert(meta.nonce) && !chunk {
         return Err(Forgery::Repeated.into());
     }
     Ok(Entries::new(meta.head, row.data))
@@ -251,12 +255,13 @@ fn verify(key: &Key, seen: &mut Nonces, row: Stored) -> Result<Entries, MetaErro
 
 impl Reading {
     fn new(tick: Option<TickId>, after: i32, rows: Rows) -> Self {
-        Self { tick, after, ord: 0, xid: None, begun: false, rows, entries: None }
+        Self { tick, after, ord: 0, xid: None, begun: false, seen: Nonces::default(), rows, entries: None }
     }
 
     /// Counts a transaction, whether its rows are genuine or not: its number must be the same for every reader.
     fn begin(&mut self, xid: Xid, lsn: PgLsn) -> Option<Item> {
         self.xid = Some(xid);
+        self.seen = Nonces::default();
         self.ord = self.ord.saturating_add(1);
         self.begun = self.ord > self.after;
         self.begun.then_some(Item::TxBegin { ord: self.ord, xid, lsn })

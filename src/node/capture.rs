@@ -9,12 +9,12 @@ use tracing::{error, info, warn};
 
 use crate::capture::lanes::Lanes;
 use crate::catalog::load::{self, Named};
-use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted, server_words};
+use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
 use crate::config::{Config, TableRule};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
 use crate::journal::trim::{Passed, TrimOptions};
-use crate::journal::{Author, Key, NoRandom, migrate};
+use crate::journal::{AccessError, Author, Key, NoRandom, access};
 use crate::session::{Capturing, Links};
 
 /// How often a server is asked again that was not there, or not ready.
@@ -31,12 +31,8 @@ pub enum CaptureError {
     Random(#[from] NoRandom),
     #[error(transparent)]
     Connect(#[from] ControlError),
-    #[error("the journal is not there: run `pgcanon init` with this configuration first")]
-    NotInitialised,
-    #[error("the journal is of version {found}, this pgcanon needs {needed}: run `pgcanon init` again")]
-    Version { found: i32, needed: i32 },
-    #[error("control connection: {}", server_words(.0))]
-    Server(#[from] tokio_postgres::Error),
+    #[error(transparent)]
+    Access(#[from] AccessError),
 }
 
 /// Keeps what capture needs alive.
@@ -100,7 +96,7 @@ impl Plan {
                     let words = e.to_string();
                     if words != told {
                         match e {
-                            CaptureError::NotInitialised | CaptureError::Version { .. } => error!("{words}"),
+                            CaptureError::Access(e) if e.needs_init() => error!("{words}"),
                             _ => warn!(error = words, "sessions wait until changes can be captured"),
                         }
                         told = words;
@@ -135,26 +131,10 @@ impl Plan {
         }
     }
 
-    /// The journal's key, once it is known that there is a journal.
     async fn key(&self) -> Result<Key, CaptureError> {
         let settings = self.control.borrow().clone();
         let client = settings.connect().await?;
-        let there: bool =
-            client.query_one("SELECT pg_catalog.to_regclass('pgcanon.migration') IS NOT NULL", &[]).await?.get(0);
-        if !there {
-            return Err(CaptureError::NotInitialised);
-        }
-        let found: i32 = client.query_one("SELECT coalesce(max(version), 0) FROM pgcanon.migration", &[]).await?.get(0);
-        let needed = migrate::latest();
-        if found != needed {
-            return Err(CaptureError::Version { found, needed });
-        }
-        if let Some(key) = &self.file_key {
-            return Ok(key.clone());
-        }
-        let secret: String =
-            client.query_one("SELECT value FROM pgcanon.meta WHERE key = 'cluster_key'", &[]).await?.get(0);
-        Ok(Key::from_secret(secret.as_bytes()))
+        Ok(access::key(&client, self.file_key.as_ref()).await?)
     }
 
     /// Neither firing nor skipping is right for every trigger on the peer (§6).
