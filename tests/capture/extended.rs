@@ -84,7 +84,7 @@ fn result_formats_of_every_count() {
         ]);
         let failure = answer.failure().expect("a protocol violation");
         assert_eq!(failure.state, "08P01");
-        assert!(failure.message.contains("has 3 formats but query has 2 columns"), "{failure:?}");
+        assert!(failure.message.contains("has 3 result formats but query has 2 columns"), "{failure:?}");
         assert_eq!(node.assert_replays().len(), 4);
     });
 }
