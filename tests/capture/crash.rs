@@ -146,7 +146,7 @@ fn the_server_is_stopped_immediately() {
 
 #[test]
 fn the_server_is_killed() {
-    let mut rng = Rng::new(seed("server killed"));
+    let rng = Rng::new(seed("server killed"));
     let node = Node::alone(Pg::V18, "", TABLES, PUBLIC);
     let addr = node.proxy.tcp();
     let mut pause = rng.fork(99);

@@ -156,7 +156,7 @@ fn long_transactions_across_many_ticks() {
                     for _ in 0..4 {
                         let id = rng.below(20) + 1;
                         failed |= c
-                            .run(&format!("update t set n = (n * 3 + {n}) % 1000003 where id = {id}"))
+                            .run(format!("update t set n = (n * 3 + {n}) % 1000003 where id = {id}"))
                             .failure()
                             .is_some();
                         let now = ticks(node);

@@ -51,7 +51,7 @@ impl Life<'_> {
             let (addr, database) = (self.addr, self.database);
             let session = self.session.get_or_insert_with(|| Session::open(addr, "postgres", database));
             let cancel = (self.rng.one_in(40)).then(|| session.canceller());
-            let canceller = cancel.map(|cancel| std::thread::spawn(cancel));
+            let canceller = cancel.map(std::thread::spawn);
             match self.transaction() {
                 Ok(()) => {}
                 Err(lost) => panic!("a connection was lost: {lost:?}"),

@@ -86,7 +86,7 @@ impl Replica {
             ("copy", _) => self.copy(entry),
             ("statement", "truncate") if entry.extra != "none" => {
                 // Only filtered rows are here, so all of them are the filtered ones.
-                self.must(entry, &format!("delete from {}", table(entry)), &[], None);
+                self.must(entry, format!("delete from {}", table(entry)), &[], None);
             }
             ("statement" | "locked", _) => self.text(entry),
             other => panic!("an unknown lane or operation: {other:?}"),

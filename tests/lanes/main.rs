@@ -5,6 +5,7 @@
 mod common;
 
 mod grammar;
+mod pieces;
 mod writes;
 
 use std::collections::{BTreeMap, HashSet};
