@@ -1,6 +1,6 @@
 //! What holds for any bytes at all: the tokens and the pieces make up the text, and nothing panics.
 
-use pgcanon::sql::{ClientEncoding, Effects, LexOptions, Lexer, Name, Split, effect, effects, ident};
+use pgcanon::sql::{ClientEncoding, Effects, LexOptions, Lexer, Name, Split, effect, effects, ident, shape};
 use proptest::prelude::*;
 
 fn options() -> impl Strategy<Value = LexOptions> {
@@ -73,6 +73,12 @@ fn sql() -> impl Strategy<Value = Vec<u8>> {
         b"cursor",
         b"uescape '!'",
         b"savepoint ",
+        b" in ",
+        b"values",
+        b"[",
+        b"]",
+        b",",
+        b"7",
     ];
     prop_oneof![
         proptest::collection::vec(proptest::sample::select(pieces), 0..40).prop_map(|p| p.concat()),
@@ -109,6 +115,15 @@ proptest! {
         for (index, effect) in (0..).zip(each) {
             prop_assert_eq!(all.get(index), effect);
         }
+    }
+
+    #[test]
+    fn a_shape_is_bounded_and_sees_no_blanks(sql in sql(), opts in options()) {
+        let apart: Vec<&[u8]> = Lexer::new(&sql, opts).map(|token| token.text(&sql)).collect();
+        let shape_of_it = shape(&sql, opts);
+        prop_assert_eq!(&shape(&apart.join(&b' '), opts), &shape_of_it);
+        // A byte that is no UTF-8 takes three.
+        prop_assert!(shape_of_it.len() <= 3 * (shape::SHAPE_MAX + 2));
     }
 
     #[test]

@@ -1,3 +1,4 @@
 //! What operators and their tools look at.
 
+pub mod console;
 pub mod http;

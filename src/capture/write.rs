@@ -11,10 +11,17 @@ use crate::sql::statement::Written;
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// It writes no replicated table: relayed as it is. `unsettles`: names may resolve to other objects behind it.
-    Pass { unsettles: bool },
+    Pass {
+        unsettles: bool,
+    },
     /// It writes one.
     Write(Arc<Write>),
     Refuse(Refusal),
+    /// It would be refused, but the operator lets such statements run here alone: relayed as it is, with this as a WARNING.
+    Warn {
+        refusal: Refusal,
+        unsettles: bool,
+    },
 }
 
 /// Why a statement is refused (I5), as the client reads it: SQLSTATE 0A000 unless said otherwise.
@@ -38,7 +45,8 @@ pub struct Write {
     /// What the entries are headed with: `heads[0]` is the statement's own, the others are those of its data-modifying CTEs
     /// (or, for TRUNCATE, of its further tables).
     pub heads: Vec<Head>,
-    /// Text is right only if so many rows were changed (S); none where any number is.
+    /// Text is right only if so many rows were changed (S); none where any number is. With any other number the images are
+    /// the entry, where `block` asks for them; where it does not, only no row at all is another number, and there is no entry.
     pub expect: Option<u64>,
     /// Text is right only if these parameters are NULL or bound in binary; otherwise `otherwise` is used.
     pub binary_params: Vec<u16>,
@@ -57,6 +65,8 @@ pub struct Write {
     pub before: Vec<String>,
     /// Right only where the statement takes a fresh snapshot: READ COMMITTED, or first in its block.
     pub fresh_snapshot: bool,
+    /// Names may resolve to other objects behind it, as with [`Decision::Pass`].
+    pub unsettles: bool,
 }
 
 /// How a captured statement is sent within a block.
@@ -78,17 +88,41 @@ pub struct Rewritten {
     pub inserted: Vec<Inserted>,
 }
 
+/// One change of the client's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inserted {
     /// Where in the rewritten text, in bytes.
     pub at: usize,
+    /// How many bytes were put in there.
     pub len: usize,
+    /// How many of the client's bytes stood there and were left out.
+    pub instead: usize,
+}
+
+impl Rewritten {
+    /// Where in the client's text a byte of this one stood; what was put in counts as the place where it was put.
+    #[must_use]
+    pub fn original(&self, at: usize) -> usize {
+        let (mut ours, mut theirs) = (0_usize, 0_usize);
+        for inserted in &self.inserted {
+            if at < inserted.at {
+                break;
+            }
+            theirs += inserted.at - ours;
+            if at < inserted.at + inserted.len {
+                return theirs;
+            }
+            theirs += inserted.instead;
+            ours = inserted.at + inserted.len;
+        }
+        theirs + (at - ours)
+    }
 }
 
 /// A statement that journals itself.
 ///
 /// Its parameters are the client's, then (numbered from `first_param`) the slot as int2, and one meta as bytea for each head,
-/// in their order.
+/// in their order. What a journal row's `data` holds are the images; empty, the head's text is the entry.
 #[derive(Clone, Debug)]
 pub struct AloneForm {
     pub text: Rewritten,
@@ -105,6 +139,10 @@ pub enum AloneResult {
     Count,
     /// The client's own rows, with one more column at the end that is to be cut off; the tag counts them.
     Rows,
+    /// The client's own rows, nothing to be cut off; the tag counts them.
+    Own,
+    /// Exactly what the client's statement answers, tag included.
+    Same,
 }
 
 /// What a name in a statement means in its session.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 
 use crate::config::{ConnInfo, PassfileError};
 use crate::wire::scram::Verifier;
@@ -34,7 +34,8 @@ pub enum ControlError {
     Gone,
 }
 
-fn server_words(error: &tokio_postgres::Error) -> String {
+/// The server's own words, with the SQLSTATE.
+pub(crate) fn server_words(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} ({})", e.message(), e.code().code()))
 }
 
@@ -60,7 +61,16 @@ impl ControlSettings {
         Ok(self.connect().await?.query_one(sql, &[]).await?.get(0))
     }
 
-    async fn connect(&self) -> Result<Client, ControlError> {
+    /// Connects.
+    pub async fn connect(&self) -> Result<Client, ControlError> {
+        self.connect_hearing(|_| ()).await
+    }
+
+    /// Connects; `hear` gets what the session is notified of, and must not block.
+    pub async fn connect_hearing(
+        &self,
+        mut hear: impl FnMut(Notification) + Send + 'static,
+    ) -> Result<Client, ControlError> {
         let mut config = tokio_postgres::Config::new();
         config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
         config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
@@ -75,10 +85,17 @@ impl ControlSettings {
             }
         }
         let stream = self.upstream.connect().await?;
-        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let (client, mut connection) = config.connect_raw(stream, NoTls).await?;
         tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::warn!(error = %server_words(&e), "control connection lost");
+            while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                match message {
+                    Ok(AsyncMessage::Notification(notification)) => hear(notification),
+                    Ok(_) => {}
+                    Err(e) => {
+                        tracing::warn!(error = %server_words(&e), "control connection lost");
+                        break;
+                    }
+                }
             }
         });
         Ok(client)
@@ -91,6 +108,8 @@ enum Question {
     Verifier(String),
     /// Nothing but an answer.
     Ready,
+    /// What this query says: one row of one text, or none.
+    Text(&'static str),
 }
 
 type Answer = Result<Option<String>, ControlError>;
@@ -133,6 +152,11 @@ impl Control {
         self.ask(Question::Ready).await.map(drop)
     }
 
+    /// What a query says that returns one text, or nothing.
+    pub async fn text(&self, sql: &'static str) -> Result<Option<String>, ControlError> {
+        self.ask(Question::Text(sql)).await
+    }
+
     /// Stands for the verifier of a user who has none.
     pub fn mock_verifier(&self, user: &str) -> Verifier {
         Verifier::mock(&self.mock_secret, user)
@@ -163,6 +187,7 @@ async fn ask_over(client: &Client, question: &Question) -> Answer {
     let work = async {
         match question {
             Question::Ready => client.batch_execute("").await.map(|()| None),
+            Question::Text(sql) => Ok(client.query_opt(*sql, &[]).await?.and_then(|row| row.get(0))),
             Question::Verifier(user) => {
                 let sql = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
                 Ok(client.query_opt(sql, &[user]).await?.and_then(|row| row.get(0)))

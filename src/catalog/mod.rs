@@ -3,4 +3,5 @@
 mod control;
 pub mod relation;
 
+pub(crate) use control::server_words;
 pub use control::{Control, ControlError, ControlSettings};

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod init;
 mod run;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ enum Command {
     Run(run::Args),
     /// Check the configuration, its files and the server, without serving anybody
     Check(check::Args),
+    /// Make schema pgcanon in the node's database, bring it up to date, or remove it
+    Init(init::Args),
     /// Start a PostgreSQL node with its proxy from nothing, run psql and pgbench through it, and clean up
     Demo(demo::Args),
 }
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args),
+        Command::Init(args) => init::run(args),
         Command::Demo(args) => demo::run(args),
     };
     done.unwrap_or_else(ExitCode::from)

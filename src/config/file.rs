@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::allow::Allow;
+use super::capture::Capture;
 use super::env::Env;
 use super::node::{self, Node};
 use super::peer::{Names, Peer};
@@ -24,6 +25,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[[allow]]`, in order.
     pub allow: Vec<Allow>,
+    /// `[capture]`.
+    pub capture: Capture,
     /// `[[peer]]`.
     pub peers: Vec<Peer>,
     /// `[[table]]`, in order.
@@ -80,6 +83,7 @@ fn sections<'a>(reading: &'a Reading<'a>, document: &'a DeTable<'a>) -> Option<C
     }
     let node = node.and_then(|item| Node::read(single(reading, &item)?));
     let tls = top.take("tls").and_then(|item| Some(Tls::read(single(reading, &item)?))).unwrap_or_default();
+    let capture = top.take("capture").and_then(|item| Some(Capture::read(single(reading, &item)?))).unwrap_or_default();
     let allow = many(reading, &mut top, "allow").into_iter().map(Allow::read).collect();
     let mut names =
         Names { node: node.as_ref().map(|n| n.name.clone()), incomplete: node.is_none(), ..Names::default() };
@@ -94,6 +98,7 @@ fn sections<'a>(reading: &'a Reading<'a>, document: &'a DeTable<'a>) -> Option<C
         node: node?,
         tls,
         allow,
+        capture,
         peers: peers.into_iter().collect::<Option<_>>()?,
         tables,
     })

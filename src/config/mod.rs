@@ -5,6 +5,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod allow;
+mod capture;
 mod choice;
 mod conninfo;
 mod env;
@@ -28,6 +29,7 @@ mod units;
 mod tests;
 
 pub use allow::{AddressRule, Admission, Allow, Names, Source, admit};
+pub use capture::Capture;
 pub use choice::Choice;
 pub use conninfo::{ConnInfo, ConnInfoError, Endpoint, Host, RootCert, SOCKET_DIRS, SslMode, SslNegotiation, quote};
 pub use file::Config;

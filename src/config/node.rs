@@ -269,6 +269,11 @@ fn own_address(
 ) -> Option<SocketAddr> {
     let item = s.take(key)?;
     let addr = s.reading().parse(&item, listen::socket_addr)?;
+    if key == "admin" && !addr.ip().to_canonical().is_loopback() {
+        let message =
+            format!("`{addr}` can be reached from other machines, and the console asks nobody for a password");
+        s.reading().object(&item, Complaint::new(message).suggest(Some(format!("127.0.0.1:{}", addr.port()))));
+    }
     let whose = if clash(listen, &Listen::Tcp { host: BindHost::Addr(addr.ip()), port: addr.port() }) {
         "in `listen`"
     } else if admin == Some(addr) && addr.port() != 0 {

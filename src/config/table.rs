@@ -181,6 +181,11 @@ impl TablePattern {
         Self(TableName { schema: String::new(), table: String::new() })
     }
 
+    /// Whether it matches a table, by its exact names.
+    pub fn matches(&self, schema: &str, table: &str) -> bool {
+        glob(&self.0.schema, schema) && glob(&self.0.table, table)
+    }
+
     /// Whether it is one table's name and no pattern.
     pub fn is_exact(&self) -> bool {
         !self.0.schema.contains(['*', '?']) && !self.0.table.contains(['*', '?'])
@@ -196,6 +201,35 @@ impl fmt::Display for TableName {
 impl fmt::Display for TablePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Whether `*` (any run of characters) and `?` (any one) in `pattern` can stand for what `text` has there.
+fn glob(pattern: &str, text: &str) -> bool {
+    let (mut pattern, mut text) = (pattern.chars(), text.chars());
+    // Behind the last `*`: what has to match, and how much it has swallowed. Giving it more is the only way back.
+    let mut star = None;
+    loop {
+        let here = (pattern.clone(), text.clone());
+        match (pattern.next(), text.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                text = here.1;
+                star = Some((pattern.clone(), text.clone()));
+                continue;
+            }
+            (Some('?'), Some(_)) => continue,
+            (Some(want), Some(have)) if want == have => continue,
+            _ => {}
+        }
+        let Some((behind, mut swallowed)) = star.take() else {
+            return false;
+        };
+        if swallowed.next().is_none() {
+            return false;
+        }
+        (pattern, text) = (behind.clone(), swallowed.clone());
+        star = Some((behind, swallowed));
     }
 }
 
@@ -390,4 +424,32 @@ fn known_node(text: &str, names: &Names) -> Result<NodeName, Complaint> {
         let all = names.peers.iter().chain(&names.node).map(NodeName::as_str);
         Complaint::new(format!("neither this node nor a [[peer]] is named `{text}`")).suggest(nearest(text, all))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_names_by_character_and_case() {
+        let matches = |pattern: &str, text: &str| glob(pattern, text);
+        for (pattern, yes, no) in [
+            ("orders", &["orders"][..], &["order", "orderss", "Orders", ""][..]),
+            ("*", &["", "a", "é.x"], &[]),
+            ("pgbench_*", &["pgbench_", "pgbench_tellers"], &["pgbench", "xpgbench_a"]),
+            ("?", &["a", "é"], &["", "ab"]),
+            ("*_20??", &["log_2024", "_2020_2021"], &["log_202", "log_20245"]),
+            ("a*b*c", &["abc", "aXbXbXc", "abbcc"], &["ab", "acb", "abcd"]),
+            ("**a", &["a", "ba"], &["ab"]),
+        ] {
+            for text in yes {
+                assert!(matches(pattern, text), "{pattern} {text}");
+            }
+            for text in no {
+                assert!(!matches(pattern, text), "{pattern} {text}");
+            }
+        }
+        let pattern = TablePattern(TableName { schema: "a?".into(), table: "*".into() });
+        assert!(pattern.matches("ab", "t") && !pattern.matches("a", "t"));
+    }
 }

@@ -110,3 +110,21 @@ pub struct Param {
     pub binary: bool,
     pub value: Option<Vec<u8>>,
 }
+
+/// A head for tests.
+#[cfg(test)]
+pub(crate) fn sample() -> Head {
+    let role = ColumnRole::KeyValue;
+    Head {
+        lane: Lane::Row,
+        op: Op::Insert,
+        schema: "public".into(),
+        table: "t".into(),
+        rule: "public.*".into(),
+        shape: [1; 8],
+        columns: vec![ImageColumn { name: "id".into(), type_name: "integer".into(), role, text: false }],
+        extra: Extra::None,
+        text: None,
+        rows: None,
+    }
+}

@@ -1,4 +1,24 @@
 //! The ordered record of a node's changes, kept in its own database (§5).
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod codec;
 pub mod entry;
+pub mod image;
+pub mod key;
+pub mod meta;
+pub mod migrate;
+mod nonces;
+pub mod reader;
+mod rows;
+pub mod tick;
+pub mod ticker;
+pub mod trim;
+
+pub use codec::{DecodeError, EncodeError, Entries, Entry, encode_entry};
+pub use image::{BadImage, Image, Images, Value, unhex, unhex_into};
+pub use key::{Key, KeyError};
+pub use meta::{Appender, Author, AuthorId, Forgery, Meta, MetaError, NoRandom, Nonce};
+pub use reader::{Item, ReadError, Reader};
+pub use tick::{BadTick, Progress, Snapshot, Tick, TickId, Xid};
+pub use ticker::{State, Ticker, TickerError, TickerOptions, Waker};
+pub use trim::{Passed, Trim, TrimOptions};

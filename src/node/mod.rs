@@ -15,12 +15,14 @@ use prometheus_client::registry::Registry;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::admin::console::{self, Console, Reload};
 use crate::admin::http;
+use crate::capture::lanes::Lanes;
 use crate::catalog::{Control, ControlSettings};
 use crate::config::{Config, ConfigErrors};
 use crate::session::{OwnUser, Phase, SessionMetrics, Settings, listens_beyond_this_machine};
@@ -44,6 +46,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error("cannot listen on {address} for metrics: {source} (node.metrics)")]
     Metrics { address: std::net::SocketAddr, source: io::Error },
+    #[error("cannot listen on {address} for the console: {source} (node.admin)")]
+    Console { address: std::net::SocketAddr, source: io::Error },
     #[error(
         "refusing to listen beyond this machine: the server lets in anybody who comes from where the proxy is, so \
          everybody who reached the proxy would be let in. Let pg_hba.conf ask for a password (scram-sha-256) where it \
@@ -78,6 +82,12 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
         }
         None => None,
     };
+    let console_listener = match config.node.admin {
+        Some(address) => {
+            Some(TcpListener::bind(address).await.map_err(|source| StartError::Console { address, source })?)
+        }
+        None => None,
+    };
 
     let (phase, phase_seen) = watch::channel(Phase::Running);
     let (settings, settings_seen) = watch::channel(settings);
@@ -91,6 +101,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
 
     let mut registry = Registry::with_prefix("pgcanon");
     let metrics = SessionMetrics::register(&mut registry);
+    let lanes = Arc::new(Lanes::default());
     let hands = Hands {
         settings: settings_seen.clone(),
         phase: phase_seen.clone(),
@@ -100,7 +111,15 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     };
     let workers = (1..=threads(&config)).map(|n| Worker::start(n, hands.clone())).collect::<io::Result<Vec<_>>>()?;
 
+    let (config_now, config_seen) = watch::channel(Arc::new(config.clone()));
+    let (reload, reloads) = mpsc::channel(1);
     let mut helpers = JoinSet::new();
+    if let Some(listener) = console_listener {
+        info!(address = %listener.local_addr()?, "serving the console");
+        let (sessions, control) = (metrics.clone(), control.clone());
+        let console = Console { lanes, config: config_seen, sessions, control, reload };
+        helpers.spawn(console::serve(listener, Arc::new(console)));
+    }
     let ready = Arc::new(Ready::new(settings_seen, phase_seen, control));
     if let Some(listener) = metrics_listener {
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
@@ -114,10 +133,11 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     notify(&[NotifyState::Ready]);
     info!(node = %config.node.name, version = env!("CARGO_PKG_VERSION"), "ready");
 
-    let mut live = Live { path, started: config.clone(), config, settings, control: control_settings, log };
-    let workers = accept_until_told(listeners, workers, &mut signals, &mut live).await;
+    let mut live = Live { path, started: config, config: config_now, settings, control: control_settings, log };
+    let workers = accept_until_told(listeners, workers, &mut signals, reloads, &mut live).await;
     notify(&[NotifyState::Stopping]);
-    drain(workers, &mut signals, &phase, &metrics, live.config.node.drain_timeout).await;
+    let patience = live.config.borrow().node.drain_timeout;
+    drain(workers, &mut signals, &phase, &metrics, patience).await;
     helpers.shutdown().await;
     info!("stopped");
     Ok(())
@@ -194,6 +214,7 @@ async fn accept_until_told(
     listeners: Vec<Listener>,
     workers: Vec<Worker>,
     signals: &mut Signals,
+    mut reloads: mpsc::Receiver<Reload>,
     live: &mut Live,
 ) -> Vec<Worker> {
     let workers = Arc::new(workers);
@@ -222,7 +243,12 @@ async fn accept_until_told(
         tokio::select! {
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
-            _ = signals.hangup.recv() => live.reload(),
+            // Who sent the signal reads the log.
+            _ = signals.hangup.recv() => drop(live.reload()),
+            Some(answer) = reloads.recv() => {
+                // A console that has gone away needs no answer.
+                let _ = answer.send(live.reload().map_err(|e| e.to_string()));
+            }
         }
     }
     acceptors.shutdown().await;

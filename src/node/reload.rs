@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::catalog::ControlSettings;
-use crate::config::Config;
+use crate::config::{Changes, Config};
 use crate::node::{StartError, control_settings, notify};
 use crate::session::Settings;
 
@@ -20,30 +20,34 @@ pub(super) struct Live {
     pub(super) path: PathBuf,
     /// What the process was started with: in force where a key needs a restart.
     pub(super) started: Config,
-    pub(super) config: Config,
+    pub(super) config: watch::Sender<Arc<Config>>,
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) control: Option<watch::Sender<Arc<ControlSettings>>>,
     pub(super) log: LogFilter,
 }
 
 impl Live {
-    pub(super) fn reload(&mut self) {
+    /// Reads the configuration again; what changed, or why everything stays as it was.
+    pub(super) fn reload(&mut self) -> Result<Changes, StartError> {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
             Err(e) => warn!(error = %e, "cannot read the clock for the service manager"),
         }
-        if let Err(e) = self.apply() {
+        let done = self.apply();
+        if let Err(e) = &done {
             error!("reload failed, everything stays as it was: {e}");
         }
         notify(&[NotifyState::Ready]);
+        done
     }
 
-    fn apply(&mut self) -> Result<(), StartError> {
+    fn apply(&mut self) -> Result<Changes, StartError> {
         let new = Config::load(&self.path)?;
         // Certificates are read again even when no key names another file: they are renewed in place.
         let settings = Settings::load(&new)?;
         let control = control_settings(&new)?;
-        let mut changes = self.config.changes(&new);
+        let old = self.config.borrow().clone();
+        let mut changes = old.changes(&new);
         changes.restart = self.started.changes(&new).restart;
         match (&self.control, control) {
             (Some(sender), Some(control)) => drop(sender.send_replace(Arc::new(control))),
@@ -53,11 +57,11 @@ impl Live {
                 changes.restart.push("node.control".into());
             }
         }
-        if new.node.log_level != self.config.node.log_level && !(self.log)(&new.node.log_level) {
+        if new.node.log_level != old.node.log_level && !(self.log)(&new.node.log_level) {
             warn!("cannot change what is logged");
         }
         self.settings.send_replace(Arc::new(settings));
-        self.config = new;
+        self.config.send_replace(Arc::new(new));
         if changes.is_empty() {
             info!("reloaded: no key changed; certificates were read again");
         }
@@ -67,6 +71,6 @@ impl Live {
         if !changes.restart.is_empty() {
             warn!(keys = changes.restart.join(", "), "changed, but in force only after a restart");
         }
-        Ok(())
+        Ok(changes)
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::config::{self, Admission};
 use crate::session::settings::Settings;
-use crate::wire::error::{Fatal, sqlstate};
+use crate::wire::error::{Report, sqlstate};
 use crate::wire::startup::Params;
 use crate::wire::stream::Source;
 use crate::wire::upstream::Shown;
 
 /// Applies the `[[allow]]` rules to a session; says whether the rule that lets it in vouches for it.
-pub(crate) fn admit(settings: &Settings, source: &Source, tls: bool, params: &Params) -> Result<bool, Fatal> {
+pub(crate) fn admit(settings: &Settings, source: &Source, tls: bool, params: &Params) -> Result<bool, Report> {
     let from = match source {
         Source::Tcp(address) => config::Source::Addr(address.ip()),
         Source::Unix { .. } => config::Source::Local,
@@ -23,7 +23,7 @@ pub(crate) fn admit(settings: &Settings, source: &Source, tls: bool, params: &Pa
                 params.database(),
                 if tls { "SSL encryption" } else { "no encryption" },
             );
-            Err(Fatal::new(sqlstate::INVALID_AUTHORIZATION, message))
+            Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, message))
         }
     }
 }
@@ -73,7 +73,7 @@ pub(crate) enum Verdict {
     Admit,
     /// Admit if the server lets in anybody from where the proxy is (`trust`), rather than the proxy's own user (`peer`).
     AdmitIfOpen,
-    Refuse(Fatal),
+    Refuse(Report),
 }
 
 impl Unproven<'_> {
@@ -97,19 +97,19 @@ impl Unproven<'_> {
     }
 
     /// The refusal after a look at the server showed that it took the proxy's identity for the client's.
-    pub(crate) fn taken_for_us(&self) -> Fatal {
+    pub(crate) fn taken_for_us(&self) -> Report {
         self.refusal(
             "The server took the proxy's own Unix user or certificate for the client's.",
             "Let the proxy reach the server where pg_hba.conf asks for a password (host=127.0.0.1 in node.server), or connect by Unix socket as the proxy's user.",
         )
     }
 
-    fn refusal(&self, detail: &str, hint: &str) -> Fatal {
+    fn refusal(&self, detail: &str, hint: &str) -> Report {
         let message = format!(
             "connection of user \"{}\" from {} refused: the server asked for no proof of identity",
             self.params.user,
             host(self.source)
         );
-        Fatal::new(sqlstate::INVALID_AUTHORIZATION, message).detail(detail).hint(hint)
+        Report::fatal(sqlstate::INVALID_AUTHORIZATION, message).detail(detail).hint(hint)
     }
 }

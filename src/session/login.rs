@@ -7,7 +7,7 @@ use crate::config::Auth;
 use crate::session::guard::{OwnUser, Unproven, Verdict};
 use crate::session::settings::Settings;
 use crate::session::takeover;
-use crate::wire::error::{Fatal, WireError, describe_error, sqlstate};
+use crate::wire::error::{Report, WireError, describe_error, sqlstate};
 use crate::wire::inbox::{Inbox, RawFrame};
 use crate::wire::message::{AuthRequest, back, front, put_frame};
 use crate::wire::scram::{CbindFlag, cbind_flag, without_plus};
@@ -83,7 +83,7 @@ pub(super) struct LoggedIn {
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// The proxy says no; the client has to be told.
-    Own { reason: &'static str, client: Leg, fatal: Fatal },
+    Own { reason: &'static str, client: Leg, fatal: Report },
     /// The server said no, and the client has its words.
     Server(String),
     /// The client went away.
@@ -93,7 +93,7 @@ pub(super) enum Refusal {
 /// Where a login stands when it cannot go on.
 #[derive(Debug)]
 pub(super) enum Stop {
-    Own(&'static str, Fatal),
+    Own(&'static str, Report),
     Server(String),
     ClientGone(WireError),
 }
@@ -231,7 +231,7 @@ fn may_go_without_binding(server: &Stream, answer: &[u8]) -> Result<(), Stop> {
     let Some(([front::PASSWORD, ..], initial_response)) = answer.split_first_chunk::<5>() else { return Ok(()) };
     match cbind_flag(initial_response) {
         Ok(Some(CbindFlag::NotOffered | CbindFlag::Bound)) if server.is_tls() => {
-            let fatal = Fatal::new(
+            let fatal = Report::fatal(
                 sqlstate::INVALID_AUTHORIZATION,
                 "SCRAM channel binding cannot pass through a proxy whose certificate is not the server's",
             )
@@ -244,13 +244,13 @@ fn may_go_without_binding(server: &Stream, answer: &[u8]) -> Result<(), Stop> {
 
 /// What a client is told when its server cannot be reached: a state that may pass, so that it tries again.
 fn unreachable(error: UpstreamError) -> Stop {
-    let fatal = Fatal::new(sqlstate::CANNOT_CONNECT_NOW, "the proxy cannot reach the database server")
+    let fatal = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "the proxy cannot reach the database server")
         .detail(format!("{error}."));
     Stop::Own("unreachable", fatal)
 }
 
 pub(super) fn server_gone(error: WireError) -> Stop {
-    let fatal = Fatal::new(sqlstate::CANNOT_CONNECT_NOW, "the database server ended the connection during login")
+    let fatal = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "the database server ended the connection during login")
         .detail(format!("{error}."));
     Stop::Own("unreachable", fatal)
 }

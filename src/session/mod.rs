@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::catalog::Control;
-use crate::wire::error::{Fatal, sqlstate};
+use crate::wire::error::{Report, sqlstate};
 use crate::wire::inbox::Inbox;
 use crate::wire::message::{front, put_frame};
 use crate::wire::negotiate::{Accepted, OpenError, Opened, Request, open};
@@ -169,7 +169,7 @@ async fn log_in(
     shared: &Shared,
 ) -> Option<Session> {
     debug!(user = params.user, database = params.database(), application = params.application_name, "startup");
-    let refuse = async |client: &mut Leg, reason, fatal: Fatal| {
+    let refuse = async |client: &mut Leg, reason, fatal: Report| {
         shared.metrics.refuse(reason);
         // As a string it is quoted: names that clients made up cannot forge a line of the log.
         let told = fatal.to_string();
@@ -177,13 +177,13 @@ async fn log_in(
         farewell(&mut client.stream, &fatal).await;
     };
     let Some(open) = Open::take(&shared.metrics, settings.max_connections.map(usize::from)) else {
-        let fatal = Fatal::new(sqlstate::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
+        let fatal = Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, "sorry, too many clients already");
         refuse(&mut client, "too_many", fatal).await;
         return None;
     };
     let tls = client.stream.is_tls();
     if settings.require_tls && !tls && matches!(source, Source::Tcp(_)) {
-        let fatal = Fatal::new(sqlstate::INVALID_AUTHORIZATION, "the proxy accepts only TLS connections")
+        let fatal = Report::fatal(sqlstate::INVALID_AUTHORIZATION, "the proxy accepts only TLS connections")
             .hint("Connect with sslmode=require or stricter.");
         refuse(&mut client, "tls", fatal).await;
         return None;
@@ -240,7 +240,7 @@ async fn cancel(packet: &[u8], settings: &Settings, shared: &Shared) {
 }
 
 /// Says why and closes; a client that does not read it in time goes without.
-async fn farewell(client: &mut Stream, fatal: &Fatal) {
+async fn farewell(client: &mut Stream, fatal: &Report) {
     let _ = timeout(FAREWELL, async {
         client.write_all(&fatal.frame()).await?;
         client.shutdown().await
@@ -296,7 +296,7 @@ impl Session {
                 if !clean {
                     return;
                 }
-                Fatal::new(sqlstate::PROTOCOL_VIOLATION, format!("the server broke the protocol: {bad}"))
+                Report::fatal(sqlstate::PROTOCOL_VIOLATION, format!("the server broke the protocol: {bad}"))
             }
             Some(End::Drained) | None => {
                 // Else the server would go on with what nobody waits for, and hold its locks until it is done.
@@ -308,7 +308,7 @@ impl Session {
                 if !self.relay.client_between_messages() {
                     return;
                 }
-                Fatal::new(sqlstate::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+                Report::fatal(sqlstate::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
             }
         };
         farewell(&mut self.relay.client, &fatal).await;

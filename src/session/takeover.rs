@@ -2,7 +2,7 @@
 //! client's proof reveals. No password is known, kept or needed; each leg binds to its own certificate.
 
 use crate::session::login::{Leg, Login, Stop, server_gone};
-use crate::wire::error::{Fatal, WireError, describe_error, sqlstate};
+use crate::wire::error::{Report, WireError, describe_error, sqlstate};
 use crate::wire::message::{back, front};
 use crate::wire::scram::{ClientKey, ScramClient, ScramClientError, ScramError, ScramServer, Step, Verifier};
 use crate::wire::tls::tls_server_end_point;
@@ -96,11 +96,14 @@ async fn next_question(login: &mut Login<'_>, server: &mut Leg) -> Result<Vec<u8
 
 /// What the server itself would say.
 fn refused(user: &str, error: &ScramError) -> Stop {
-    let mut fatal = Fatal::new(error.sqlstate(), error.message(user));
+    let mut fatal = Report::fatal(error.sqlstate(), error.message(user));
     fatal.detail = error.detail();
     Stop::Own("password", fatal)
 }
 
 fn broken(message: &str) -> Stop {
-    Stop::Own("scram", Fatal::new(sqlstate::INVALID_AUTHORIZATION, format!("SCRAM authentication failed: {message}")))
+    Stop::Own(
+        "scram",
+        Report::fatal(sqlstate::INVALID_AUTHORIZATION, format!("SCRAM authentication failed: {message}")),
+    )
 }

@@ -22,24 +22,38 @@ pub enum WireError {
 pub mod sqlstate {
     pub const ADMIN_SHUTDOWN: &str = "57P01";
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    pub const TRANSACTION_ROLLBACK: &str = "40000";
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
     pub const INVALID_AUTHORIZATION: &str = "28000";
     pub const PROTOCOL_VIOLATION: &str = "08P01";
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
 }
 
-/// A FATAL ErrorResponse, in PostgreSQL's manner.
+/// How grave a report is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Warning,
+    Error,
+    Fatal,
+}
+
+/// An ErrorResponse or NoticeResponse, in PostgreSQL's manner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fatal {
+pub struct Report {
+    pub severity: Severity,
     pub sqlstate: &'static str,
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
 }
 
-impl Fatal {
-    pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None }
+impl Report {
+    pub fn fatal(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Fatal, sqlstate, message: message.into(), detail: None, hint: None }
+    }
+
+    pub fn error(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, ..Self::fatal(sqlstate, message) }
     }
 
     #[must_use]
@@ -54,7 +68,7 @@ impl Fatal {
         self
     }
 
-    /// The ErrorResponse frame.
+    /// The frame: a NoticeResponse for a warning, an ErrorResponse for the rest.
     pub fn frame(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(128);
         let mut field = |tag: u8, text: &str| {
@@ -63,8 +77,13 @@ impl Fatal {
             body.extend(text.bytes().filter(|&b| b != 0));
             body.push(0);
         };
-        field(b'S', "FATAL");
-        field(b'V', "FATAL");
+        let (tag, severity) = match self.severity {
+            Severity::Warning => (back::NOTICE, "WARNING"),
+            Severity::Error => (back::ERROR, "ERROR"),
+            Severity::Fatal => (back::ERROR, "FATAL"),
+        };
+        field(b'S', severity);
+        field(b'V', severity);
         field(b'C', self.sqlstate);
         field(b'M', &self.message);
         if let Some(detail) = &self.detail {
@@ -75,12 +94,12 @@ impl Fatal {
         }
         body.push(0);
         let mut out = Vec::with_capacity(body.len().saturating_add(5));
-        put_frame(&mut out, back::ERROR, &body);
+        put_frame(&mut out, tag, &body);
         out
     }
 }
 
-impl std::fmt::Display for Fatal {
+impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.message, self.sqlstate)?;
         self.detail.iter().chain(&self.hint).try_for_each(|more| {

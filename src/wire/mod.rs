@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod error;
+pub mod extended;
 pub mod frame;
 pub mod inbox;
 pub mod message;

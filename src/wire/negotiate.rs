@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::wire::error::{Fatal, WireError, sqlstate};
+use crate::wire::error::{Report, WireError, sqlstate};
 use crate::wire::startup::{self, BadStartup, Params, Startup};
 use crate::wire::stream::Stream;
 use crate::wire::tls::{ServerTls, alpn_is_postgresql};
@@ -44,7 +44,7 @@ pub enum OpenError {
     NoAlpn,
     /// The client can still read why.
     #[error("{fatal}")]
-    Refused { stream: Box<Stream>, fatal: Fatal },
+    Refused { stream: Box<Stream>, fatal: Report },
 }
 
 /// A socket that a listener accepted.
@@ -138,12 +138,12 @@ async fn handshake(socket: TcpStream, tls: &ServerTls, direct: bool) -> Result<S
 
 fn unencrypted(stream: Stream, request: &str) -> OpenError {
     let message = format!("received unencrypted data after {request} request");
-    let fatal = Fatal::new(sqlstate::PROTOCOL_VIOLATION, message)
+    let fatal = Report::fatal(sqlstate::PROTOCOL_VIOLATION, message)
         .detail("This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.");
     OpenError::Refused { stream: Box::new(stream), fatal }
 }
 
 fn unsupported(stream: Stream, minor: u32) -> OpenError {
     let message = format!("unsupported frontend protocol 1234.{minor}: the request for encryption was answered before");
-    OpenError::Refused { stream: Box::new(stream), fatal: Fatal::new(sqlstate::FEATURE_NOT_SUPPORTED, message) }
+    OpenError::Refused { stream: Box::new(stream), fatal: Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, message) }
 }

@@ -253,6 +253,15 @@ impl Cluster {
         proc::run(&mut psql, PATIENCE).trim_end().to_owned()
     }
 
+    /// Runs many statements, each in its own transaction unless they say otherwise.
+    pub(crate) fn psql_script(&self, script: &str) {
+        let path = self.dir.path().join("script.sql");
+        std::fs::write(&path, script).expect("write the script");
+        let mut psql = super::proxy::psql(&self.socket_dir().display().to_string(), self.port);
+        psql.args(["-v", "ON_ERROR_STOP=1", "-qAtf"]).arg(path);
+        proc::run(&mut psql, PATIENCE);
+    }
+
     /// Makes the server read its configuration again.
     pub(crate) fn reload(&self) {
         assert_eq!(self.psql("select pg_reload_conf()"), "t");

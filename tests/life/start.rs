@@ -34,6 +34,9 @@ fn a_port_in_use() {
 
     let (_dir, config) = site(&format!("listen = \"127.0.0.1:0\"\nmetrics = \"{address}\""), "");
     says(&refuses(&config), &[&format!("cannot listen on {address} for metrics"), "in use", "node.metrics"]);
+
+    let (_dir, config) = site(&format!("listen = \"127.0.0.1:0\"\nadmin = \"{address}\""), "");
+    says(&refuses(&config), &[&format!("cannot listen on {address} for the console"), "in use", "node.admin"]);
 }
 
 #[test]

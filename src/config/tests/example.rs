@@ -47,7 +47,7 @@ fn every_key_is_there() {
         "ddl",
     ];
     let others = ["mode", "cert", "key", "ca", "address", "database", "user", "trust", "connect", "spill_after"];
-    for key in KEYS.iter().chain(&table).chain(&others).chain(&["max_queue_bytes"]) {
+    for key in KEYS.iter().chain(&table).chain(&others).chain(&["max_queue_bytes", "writing", "harmless"]) {
         assert!(stated.lines().any(|l| l.starts_with(&format!("{key} = "))), "{key}");
     }
 }

@@ -117,6 +117,14 @@ fn allow_rules_keep_their_order() {
 }
 
 #[test]
+fn functions_are_listed_by_name() {
+    let capture = load_node("[capture]\nwriting = [\"app.book\", \"native\"]\nharmless = \"app.look\"\n").capture;
+    assert_eq!(capture.writing, ["app.book", "native"]);
+    assert_eq!(capture.harmless, ["app.look"]);
+    assert_eq!(load_node("").capture, Capture::default());
+}
+
+#[test]
 fn a_rule_says_all_it_can() {
     let config = load_node(
         r#"

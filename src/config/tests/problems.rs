@@ -70,7 +70,7 @@ fn sections_have_their_brackets() {
 fn listen_entries_have_the_line_of_their_own() {
     assert_eq!(
         node_problems(
-            "listen = [\n  \"*:6432\",\n  \"*:6432\",\n  7,\n  \"/a\", \"/a/.s.PGSQL.6432\",\n]\nadmin = \"*:9\"\nmetrics=\"*:x\""
+            "listen = [\n  \"*:6432\",\n  \"*:6432\",\n  7,\n  \"/a\", \"/a/.s.PGSQL.6432\",\n]\nadmin = \"127.0.0.1:9\"\nmetrics=\"*:x\""
         ),
         [
             "5: node.listen: `*:6432` is listed twice",
@@ -88,6 +88,12 @@ fn listen_entries_have_the_line_of_their_own() {
         node_problems("admin = \"localhost:7\"\nmetrics = \"127.0.0.1:7\""),
         ["4: node.metrics: `127.0.0.1:7` is the console's already; give this another port"]
     );
+    assert_eq!(node_problems("admin = \"[::1]:7\""), [""; 0]);
+    for beyond in ["*:7", "10.0.0.1:7", "[::]:7"] {
+        let found = node_problems(&format!("admin = \"{beyond}\""));
+        assert!(found.len() == 1 && found[0].starts_with("3: node.admin: "), "{found:?}");
+        assert!(found[0].ends_with("can be reached from other machines, and the console asks nobody for a password; did you mean `127.0.0.1:7`?"), "{found:?}");
+    }
 }
 
 #[test]
@@ -277,6 +283,19 @@ conflict = { by = "column:", prefer = "berln" }
             "30: table.conflict.by: `column:` is not allowed here; it takes `commit_time`, `statement_time` or \
              `column:NAME`",
             "30: table.conflict.prefer: neither this node nor a [[peer]] is named `berln`; did you mean `berlin`?",
+        ]
+    );
+}
+
+#[test]
+fn functions_are_named_without_arguments_and_once() {
+    assert_eq!(
+        node_problems("[capture]\nwriting = [\"f(int)\", \".g\", \"h\"]\nharmless = \"h\"\nwritten = 1\n"),
+        [
+            "4: capture.writing: `f(int)` has arguments; all functions of a name are meant; did you mean `f`?",
+            "4: capture.writing: `.g` is not a function, such as \"public.transfer\"",
+            "5: capture.harmless: `h` is listed as writing too",
+            "6: capture.written: unknown key; did you mean `writing`?",
         ]
     );
 }

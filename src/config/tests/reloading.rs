@@ -36,7 +36,7 @@ name = "b"
 listen = "*:6432"
 server = "host=/srv"
 control = "user=u"
-admin = "*:1"
+admin = "127.0.0.1:1"
 metrics = "*:2"
 cluster_key_file = "certs/cluster.key"
 auth = "scram"
@@ -80,6 +80,11 @@ fn tls_and_allow_are_live() {
     let found = changes("[node]\nname='a'", new);
     assert_eq!(found.live, ["tls.mode", "tls.cert", "tls.key", "tls.ca", "allow"]);
     assert!(found.restart.is_empty());
+}
+
+#[test]
+fn what_is_said_of_functions_is_live() {
+    assert_eq!(changes("[node]\nname='a'", "[node]\nname='a'\n[capture]\nwriting='f'").live, ["capture"]);
 }
 
 #[test]

@@ -1,0 +1,262 @@
+//! The row lane (§4.3): the one column that `RETURNING` shows more, and the head that says what it holds.
+
+use crate::catalog::relation::{Column, Travels};
+use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
+use crate::sql::Name;
+use crate::sql::statement::{Assign, ConflictAction, Expr, Insert, Kind, Returning, Statement};
+
+use super::refuse::Why;
+use super::target::Ours;
+use super::{Surroundings, prove, quote};
+
+/// How a write's rows travel.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rows {
+    /// The expression to be appended to `RETURNING`.
+    pub(super) image: String,
+    pub(super) head: Head,
+}
+
+/// Since when `RETURNING` shows `old` and `new`.
+const OLD_AND_NEW: u32 = 180_000;
+/// Since when MERGE has a `RETURNING`.
+const MERGE_RETURNING: u32 = 170_000;
+
+/// What the rows of a write look like; none where nothing that travels can have changed.
+pub(super) fn rows(
+    kind: &Kind,
+    statement: &Statement,
+    ours: &Ours<'_>,
+    s: &Surroundings<'_>,
+) -> Result<Option<Rows>, Why> {
+    if ours.meaning.row_security {
+        return Err(Why::RowSecurity);
+    }
+    if !ours.meaning.can_select {
+        return Err(Why::Privilege);
+    }
+    let filtered = ours.rule.filter.as_ref();
+    if filtered.is_some_and(|f| !f.is_ascii() && !quote::same_bytes(s.encoding)) {
+        return Err(Why::Encoding);
+    }
+    let whole = ours.relation.before_row_trigger || ours.rule.conflict.is_some() || filtered.is_some();
+    let plan = match kind {
+        Kind::Insert(insert) => Plan::insert(insert, ours),
+        Kind::Update(update) => {
+            keyed(ours)?;
+            Plan::update(&update.set, whole, ours)
+        }
+        Kind::Delete(_) => {
+            keyed(ours)?;
+            Plan {
+                op: Op::Delete,
+                columns: if filtered.is_some() { vec![] } else { others(ours, whole) },
+                rekeyed: false,
+            }
+        }
+        Kind::Merge(merge) => {
+            if s.catalog.server < MERGE_RETURNING {
+                return Err(Why::Merge);
+            }
+            let key = keyed(ours)?;
+            Plan { op: Op::Merge, columns: others(ours, true), rekeyed: merge.assigns.iter().any(|a| key.contains(a)) }
+        }
+        _ => return Ok(None),
+    };
+    if matches!(kind, Kind::Update(_)) && plan.columns.is_empty() && !plan.rekeyed && filtered.is_none() {
+        return Ok(None);
+    }
+    if plan.op == Op::Upsert {
+        keyed(ours)?;
+    }
+    if plan.rekeyed {
+        old_and_new(kind, statement, s)?;
+    }
+    plan.rows(statement, ours, s).map(Some)
+}
+
+/// The key, without which no row is found again.
+fn keyed(ours: &Ours<'_>) -> Result<Vec<Name>, Why> {
+    ours.key().ok_or(Why::NoKey)
+}
+
+/// Whether `old` and `new` can be written where a key may change.
+fn old_and_new(kind: &Kind, statement: &Statement, s: &Surroundings<'_>) -> Result<(), Why> {
+    if s.catalog.server < OLD_AND_NEW {
+        return Err(Why::KeyChange);
+    }
+    let taken = |name: &Name| matches!(name.as_bytes(), b"old" | b"new");
+    let (target, returning) = parts(kind).ok_or(Why::OldNew)?;
+    let renamed = returning.is_some_and(|r| r.with);
+    let clash = statement.relations.iter().any(|r| taken(&r.name)) || target.alias.as_ref().is_some_and(taken);
+    // An alias of another table can hide them too; a lone word is enough to step back.
+    if renamed || clash { Err(Why::OldNew) } else { Ok(()) }
+}
+
+/// The target and the own `RETURNING` of a write.
+pub(super) fn parts(kind: &Kind) -> Option<(&crate::sql::statement::Target, Option<&Returning>)> {
+    match kind {
+        Kind::Insert(i) => Some((&i.target, i.returning.as_ref())),
+        Kind::Update(u) => Some((&u.target, u.returning.as_ref())),
+        Kind::Delete(d) => Some((&d.target, d.returning.as_ref())),
+        Kind::Merge(m) => Some((&m.target, m.returning.as_ref())),
+        _ => None,
+    }
+}
+
+/// The columns besides the key that may travel; with `whole` all of them, otherwise none.
+fn others(ours: &Ours<'_>, whole: bool) -> Vec<Name> {
+    let key = ours.key().unwrap_or_default();
+    let travelling = |c: &&Column| whole && !c.generated && !key.contains(&c.name) && ours.travels(&c.name);
+    ours.root.columns.iter().filter(travelling).map(|c| c.name).collect()
+}
+
+/// What travels of each row.
+struct Plan {
+    op: Op,
+    /// Besides the key.
+    columns: Vec<Name>,
+    /// The key may differ before and after.
+    rekeyed: bool,
+}
+
+impl Plan {
+    fn insert(insert: &Insert, ours: &Ours<'_>) -> Self {
+        let columns = others(ours, true);
+        match insert.on_conflict.as_ref().map(|c| &c.action) {
+            Some(ConflictAction::Update { set, .. }) => {
+                Self { op: Op::Upsert, columns, rekeyed: conflict_rekeys(set, ours) }
+            }
+            _ => Self { op: Op::Insert, columns, rekeyed: false },
+        }
+    }
+
+    fn update(set: &[Assign], whole: bool, ours: &Ours<'_>) -> Self {
+        // A name in another encoding than the catalog's may be any column's.
+        let unknown = set.iter().any(|a| ours.root.column(&a.column).is_none());
+        let assigned = |name: &Name| set.iter().any(|a| a.column == *name);
+        let mut columns = others(ours, true);
+        if !set.iter().any(|a| ours.travels(&a.column)) && !unknown && !ours.relation.before_row_trigger {
+            columns.clear();
+        } else if !whole && !unknown {
+            columns.retain(assigned);
+        }
+        if ours.rule.filter.is_some() {
+            columns = others(ours, true);
+        }
+        Self { op: Op::Update, columns, rekeyed: prove::changes_key(set, ours) }
+    }
+
+    fn rows(self, statement: &Statement, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
+        let of = reference(statement, ours, s)?;
+        let key = ours.key().unwrap_or_default();
+        let is_key = |c: &&Column| key.contains(&c.name);
+        let travels = |c: &&Column| key.contains(&c.name) || self.columns.contains(&c.name);
+        let mut image = Image { s, values: Vec::new(), columns: Vec::new() };
+        if self.rekeyed {
+            for column in ours.root.columns.iter().filter(is_key) {
+                image.column("old", column, ColumnRole::Key);
+            }
+            for column in ours.root.columns.iter().filter(|c| travels(c) && !c.generated) {
+                image.column("new", column, ColumnRole::Value);
+            }
+        } else {
+            for column in ours.root.columns.iter().filter(travels) {
+                let role = match (key.contains(&column.name), self.op) {
+                    (true, Op::Delete) => ColumnRole::Key,
+                    (true, _) => ColumnRole::KeyValue,
+                    (false, _) => ColumnRole::Value,
+                };
+                image.column(&of, column, role);
+            }
+        }
+        let (filter, merge) = (ours.rule.filter.as_deref(), self.op == Op::Merge);
+        let extra = match (merge, filter.is_some()) {
+            (false, false) => Extra::None,
+            (false, true) => Extra::Filter,
+            (true, false) => Extra::Action,
+            (true, true) => Extra::ActionAndFilter,
+        };
+        let mut first = vec![format!("{}.tableoid", of)];
+        first.extend(merge.then(|| "merge_action()".to_owned()));
+        first.extend(filter.map(|condition| filter_of(condition, &of, ours, s)));
+        first.extend(image.values);
+        let columns = image.columns;
+        Ok(Rows {
+            image: format!("pg_catalog.record_send(ROW({}))", first.join(", ")),
+            head: Head { columns, extra, ..head(Lane::Row, self.op, ours) },
+        })
+    }
+}
+
+/// A head without columns and text.
+pub(super) fn head(lane: Lane, op: Op, ours: &Ours<'_>) -> Head {
+    Head {
+        lane,
+        op,
+        schema: ours.root.name.schema.clone(),
+        table: ours.root.name.table.clone(),
+        rule: ours.rule.name.to_string(),
+        shape: ours.root.shape,
+        columns: Vec::new(),
+        extra: Extra::None,
+        text: None,
+        rows: None,
+    }
+}
+
+/// Whether ON CONFLICT DO UPDATE may give the row in the way another key. With one unique key, it was in the way by that key.
+fn conflict_rekeys(set: &[Assign], ours: &Ours<'_>) -> bool {
+    let key = ours.key().unwrap_or_default();
+    let excluded = Name::from("excluded");
+    let by_key_alone = ours.relation.uniques.len() == 1;
+    let kept = |a: &Assign| match &a.value {
+        Some(Expr::Column { qualifier: Some(q), name }) => by_key_alone && *q == excluded && *name == a.column,
+        _ => false,
+    };
+    let assigned = |a: &&Assign| key.contains(&a.column) || ours.root.column(&a.column).is_none();
+    prove::changes_key(set, ours) && !set.iter().filter(assigned).all(kept)
+}
+
+/// What columns of the target are qualified with.
+fn reference(statement: &Statement, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<String, Why> {
+    let (target, written) = (ours.target, ours.target.relation);
+    // Two tables of one name and of two schemas can stand side by side as long as nobody says the name alone.
+    let namesakes = statement.relations.iter().any(|r| r.name == written.name && r.schema != written.schema);
+    let name = match target.alias {
+        None if namesakes || !written.name.as_bytes().is_ascii() => {
+            return Ok(quote::table(&ours.relation.name, s.encoding));
+        }
+        None => written.name,
+        Some(alias) => alias,
+    };
+    match std::str::from_utf8(name.as_bytes()) {
+        Ok(text) if text.is_ascii() || quote::same_bytes(s.encoding) => Ok(quote::ident(text, s.encoding)),
+        _ => Err(Why::Encoding),
+    }
+}
+
+struct Image<'a> {
+    s: &'a Surroundings<'a>,
+    values: Vec<String>,
+    columns: Vec<ImageColumn>,
+}
+
+impl Image<'_> {
+    fn column(&mut self, of: &str, column: &Column, role: ColumnRole) {
+        let name = quote::text(&column.name);
+        let text = column.travels == Travels::Text;
+        let cast = if text { "::pg_catalog.text" } else { "" };
+        self.values.push(format!("{of}.{}{cast}", quote::ident(&name, self.s.encoding)));
+        self.columns.push(ImageColumn { name, type_name: column.type_name.clone(), role, text });
+    }
+}
+
+/// The rule's filter over the row as it is now, by the names that the rule knows.
+fn filter_of(condition: &str, of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> String {
+    let columns: Vec<_> = ours.root.columns.iter().map(|c| quote::ident(&quote::text(&c.name), s.encoding)).collect();
+    let columns: Vec<_> = columns.iter().map(|c| format!("{}.{c}", of)).collect();
+    let table = quote::ident(&ours.root.name.table, s.encoding);
+    // The line's end closes a comment that the condition may end with.
+    format!("(SELECT ({condition}\n) IS TRUE FROM (SELECT {}) AS {table})", columns.join(", "))
+}

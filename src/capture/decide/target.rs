@@ -1,0 +1,117 @@
+//! What the names of a statement mean: which relation is written, by which rule it travels.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::capture::write::{Ask, Meaning};
+use crate::catalog::relation::{Relation, RelationKind};
+use crate::config::TableRule;
+use crate::sql::Name;
+use crate::sql::statement::{Target, Written};
+
+use super::{Surroundings, quote};
+
+/// The session's names: those that the server has to be asked about are gathered on the way.
+pub(super) struct Names<'a> {
+    s: &'a Surroundings<'a>,
+    ask: RefCell<Vec<Written>>,
+}
+
+/// A relation that some rule concerns.
+#[derive(Clone)]
+pub(super) struct Known<'a> {
+    pub(super) relation: &'a Arc<Relation>,
+    pub(super) meaning: Meaning,
+    /// The rule that it travels by, and the relation which that rule names; none for what merely leads to a ruled table.
+    pub(super) ruled: Option<(&'a TableRule, &'a Arc<Relation>)>,
+}
+
+/// A table that is written and travels by a rule.
+#[derive(Clone)]
+pub(super) struct Ours<'a> {
+    pub(super) target: &'a Target,
+    pub(super) relation: &'a Relation,
+    pub(super) root: &'a Relation,
+    pub(super) rule: &'a TableRule,
+    pub(super) meaning: Meaning,
+}
+
+// === impl Names ===
+
+impl<'a> Names<'a> {
+    pub(super) fn new(s: &'a Surroundings<'a>) -> Self {
+        Self { s, ask: RefCell::default() }
+    }
+
+    /// What a name means, if it is a relation that a rule concerns. Most names are told apart by their last part alone.
+    pub(super) fn look(&self, written: &Written) -> Option<Known<'a>> {
+        let catalog = self.s.catalog;
+        let foreign_bytes = !written.name.as_bytes().is_ascii() && !quote::same_bytes(self.s.encoding);
+        if !foreign_bytes && !catalog.by_name.contains_key(&written.name) {
+            return None;
+        }
+        if written.schema == Some(Name::from("pg_catalog")) {
+            return None;
+        }
+        let Some(meaning) = (self.s.meaning)(written) else {
+            let mut ask = self.ask.borrow_mut();
+            let same = |w: &Written| w.name == written.name && w.schema == written.schema;
+            if !ask.iter().any(same) {
+                ask.push(*written);
+            }
+            return None;
+        };
+        let relation = catalog.relations.get(&meaning.oid?)?;
+        let rule = relation.rule.and_then(|index| self.s.rules.get(index));
+        let ruled = rule.and_then(|rule| Some((rule, catalog.ruled(relation.oid)?)));
+        Some(Known { relation, meaning, ruled })
+    }
+
+    /// An error where names were met that the server has to be asked about.
+    pub(super) fn asked(&self) -> Result<(), Ask> {
+        let ask = self.ask.take();
+        if ask.is_empty() { Ok(()) } else { Err(Ask(ask)) }
+    }
+}
+
+// === impl Ours ===
+
+impl<'a> Ours<'a> {
+    pub(super) fn new(target: &'a Target, known: &Known<'a>) -> Option<Self> {
+        let (rule, root) = known.ruled?;
+        Some(Self { target, relation: known.relation, root, rule, meaning: known.meaning })
+    }
+
+    /// The names of the key that finds a row on every node.
+    pub(super) fn key(&self) -> Option<Vec<Name>> {
+        let key = self.root.key.as_ref()?;
+        Some(key.iter().filter_map(|at| self.root.columns.get(*at)).map(|c| c.name).collect())
+    }
+
+    /// Whether the rule lets this column travel: its own list, and the key always.
+    pub(super) fn travels(&self, name: &Name) -> bool {
+        match &self.rule.columns {
+            None => true,
+            Some(columns) => {
+                let in_key = self.key().is_some_and(|key| key.contains(name));
+                in_key || columns.iter().any(|c| c.as_bytes() == name.as_bytes())
+            }
+        }
+    }
+
+    /// Whether it is the very table that the rule names, with rows of no other table in it.
+    pub(super) fn is_root(&self) -> bool {
+        self.root.oid == self.relation.oid
+    }
+
+    /// Whether rows of inheriting tables may be written with it, which its unique keys do not reach.
+    pub(super) fn has_heirs(&self, s: &Surroundings<'_>) -> bool {
+        let plain = self.relation.kind != RelationKind::Partitioned && !self.target.only;
+        plain && s.catalog.relations.values().any(|r| r.root == Some(self.relation.oid))
+    }
+
+    /// `schema.table` for messages.
+    pub(super) fn name(&self) -> String {
+        self.relation.name.to_string()
+    }
+}

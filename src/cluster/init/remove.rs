@@ -1,0 +1,65 @@
+//! `pgcanon init --drop`: what is there of ours, and how it goes.
+
+use tokio_postgres::error::SqlState;
+
+use super::state::State;
+use super::{Plan, Step, quote_ident};
+use crate::journal::migrate::TABLES;
+
+const DROP_ROLE: &str = "DROP ROLE ";
+
+pub(super) fn plan(state: &State) -> Plan {
+    let mut plan = Plan::default();
+    if let Some(owner) = &state.schema_owner {
+        let who = format!("\"{owner}\", who owns schema pgcanon, or a superuser");
+        let tables: Vec<String> = TABLES.iter().map(|t| format!("pgcanon.{t}")).collect();
+        // Without CASCADE: what somebody else built on it is theirs to remove.
+        plan.core = vec![
+            Step {
+                what: "tables of schema pgcanon".into(),
+                sql: format!("DROP TABLE IF EXISTS {}", tables.join(", ")),
+                who: who.clone(),
+            },
+            Step { what: "schema pgcanon".into(), sql: "DROP SCHEMA pgcanon".into(), who },
+        ];
+    }
+    for role in &state.roles {
+        let name = &role.name;
+        if !role.made_here {
+            plan.notes.push(format!("role {name} stays: `pgcanon init` did not make it"));
+            continue;
+        }
+        if !state.makes_roles {
+            plan.notes.push(format!(
+                "role {name} stays: \"{}\" may not drop roles; a superuser, or a role with CREATEROLE, can run: \
+                 {DROP_ROLE}{name}",
+                state.user
+            ));
+            continue;
+        }
+        for grant in state.grants.iter().filter(|g| g.role == *name && g.schema != "pgcanon") {
+            let schema = quote_ident(&grant.schema);
+            let on = match &grant.relation {
+                Some(relation) => format!("{schema}.{}", quote_ident(relation)),
+                None => format!("SCHEMA {schema}"),
+            };
+            plan.further.push(Step {
+                what: format!("rights of {name} on {on}"),
+                sql: format!("REVOKE ALL ON {on} FROM {name}"),
+                who: format!("\"{}\", who owns it, or a superuser", grant.owner),
+            });
+        }
+        plan.further.push(Step {
+            what: format!("role {name}"),
+            sql: format!("{DROP_ROLE}{name}"),
+            who: "a superuser, or a role with CREATEROLE that made it".into(),
+        });
+    }
+    plan
+}
+
+/// Whether a role could not go because another database needs it: that is no failure.
+pub(super) fn used_elsewhere(step: &Step, error: &tokio_postgres::Error) -> bool {
+    let depends = error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
+    depends && step.sql.starts_with(DROP_ROLE)
+}

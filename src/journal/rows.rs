@@ -1,0 +1,175 @@
+//! The journal's rows between two snapshots, in the one order (§5), with a few megabytes of them in memory (I7).
+//!
+//! The order is made of narrow rows only, in the server; what the rows hold is then fetched by their places.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Client, Row, Statement};
+
+use super::reader::ReadError;
+use super::tick::{Snapshot, Xid};
+
+/// Places held at once.
+const PLACES: usize = 2000;
+/// Bytes of rows held at once, unless one alone is longer.
+const BATCH: usize = 4 << 20;
+
+/// Whatever the role has set must not change what is read. Without statistics a scan of the whole journal may look cheap; it
+/// never is.
+const SETUP: &str = "SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET bytea_output = 'hex'; \
+    SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; \
+    SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan";
+
+/// For each child of the journal, what fetches rows by their places.
+pub(super) struct ByPlace([Statement; 3]);
+
+/// The rows that the connection's cursor stands in.
+#[derive(Default)]
+pub(super) struct Rows {
+    places: VecDeque<Place>,
+    /// The cursor has no more places.
+    exhausted: bool,
+    batch: VecDeque<Stored>,
+}
+
+/// Where a row stands in the order, and where it lies.
+struct Place {
+    slot: i16,
+    ctid: String,
+    xid: Xid,
+    lsn: PgLsn,
+    /// The transaction's place in the order: its last row's.
+    last: PgLsn,
+    size: usize,
+}
+
+/// A row.
+pub(super) struct Stored {
+    pub(super) xid: Xid,
+    pub(super) lsn: PgLsn,
+    /// The transaction's place in the order: its last row's.
+    pub(super) last: PgLsn,
+    pub(super) pid: u32,
+    pub(super) meta: Vec<u8>,
+    pub(super) data: Bytes,
+}
+
+// === impl ByPlace ===
+
+impl ByPlace {
+    /// Makes a connection ready to read the journal; not within a transaction.
+    pub(super) async fn prepare(client: &Client) -> Result<Self, ReadError> {
+        client.batch_execute(SETUP).await?;
+        let statement = |slot: i16| {
+            let sql = format!(
+                "SELECT ctid::text, pid, meta, data FROM pgcanon.journal_{slot} WHERE ctid = ANY ($1::text[]::tid[])"
+            );
+            async move { client.prepare(&sql).await }
+        };
+        Ok(Self([statement(0).await?, statement(1).await?, statement(2).await?]))
+    }
+}
+
+// === impl Rows ===
+
+impl Rows {
+    /// A cursor over all rows that `previous` does not show and `current` (or, without it, now) does.
+    pub(super) async fn declare(
+        client: &Client,
+        previous: Option<&Snapshot>,
+        current: Option<&Snapshot>,
+    ) -> Result<Self, ReadError> {
+        let from = previous.map_or(Xid(0), Snapshot::xmax);
+        // Transactions that were in progress then are named, so that a long one does not make every tick read the past.
+        let ended = previous.map(Snapshot::running).unwrap_or_default();
+        let ended: Vec<String> =
+            ended.iter().filter(|xid| current.is_none_or(|c| c.shows(**xid))).map(Xid::to_string).collect();
+        let upto = current.map_or_else(String::new, |current| {
+            format!(" AND xid < '{}' AND pg_catalog.pg_visible_in_snapshot(xid, '{current}')", current.xmax())
+        });
+        let columns = "slot, ctid, xid, lsn, pg_catalog.octet_length(meta) + pg_catalog.octet_length(data) AS size";
+        let sql = format!(
+            "DECLARE pgcanon_places NO SCROLL CURSOR FOR \
+             SELECT slot, ctid::text, xid::text, lsn, pg_catalog.max(lsn) OVER (PARTITION BY xid), size::int8 FROM \
+             (SELECT {columns} FROM pgcanon.journal WHERE xid >= '{from}'{upto} UNION ALL \
+             SELECT {columns} FROM pgcanon.journal WHERE xid = ANY ('{{{}}}')) AS new \
+             ORDER BY 5, new.xid, lsn, slot, new.ctid",
+            ended.join(",")
+        );
+        client.batch_execute(&sql).await?;
+        Ok(Self::default())
+    }
+
+    /// The row that comes next, and stays.
+    pub(super) async fn peek(&mut self, client: &Client, by_place: &ByPlace) -> Result<Option<&Stored>, ReadError> {
+        if self.batch.is_empty() {
+            self.fetch(client, by_place).await?;
+        }
+        Ok(self.batch.front())
+    }
+
+    /// Takes the row that [`peek`](Self::peek) has shown.
+    pub(super) fn take(&mut self) -> Option<Stored> {
+        self.batch.pop_front()
+    }
+
+    async fn fetch(&mut self, client: &Client, by_place: &ByPlace) -> Result<(), ReadError> {
+        if self.places.is_empty() && !self.exhausted {
+            let rows = client.query_typed(&format!("FETCH {PLACES} FROM pgcanon_places"), &[]).await?;
+            self.exhausted = rows.len() < PLACES;
+            self.places = rows.iter().map(Place::read).collect::<Result<_, _>>()?;
+        }
+        let batch = self.next_batch();
+        let mut found = HashMap::new();
+        for (slot, statement) in (0_i16..).zip(&by_place.0) {
+            let ctids: Vec<&str> = batch.iter().filter(|p| p.slot == slot).map(|p| p.ctid.as_str()).collect();
+            if ctids.is_empty() {
+                continue;
+            }
+            for row in client.query(statement, &[&ctids]).await? {
+                found.insert((slot, row.try_get::<_, String>(0)?), row);
+            }
+        }
+        for place in batch {
+            let xid = place.xid;
+            // Each row's own memory goes when it was copied.
+            let row = found.remove(&(place.slot, place.ctid)).ok_or(ReadError::Vanished(xid))?;
+            self.batch.push_back(Stored {
+                xid,
+                lsn: place.lsn,
+                last: place.last,
+                pid: row.try_get::<_, i32>(1)?.cast_unsigned(),
+                meta: row.try_get(2)?,
+                data: Bytes::copy_from_slice(row.try_get(3)?),
+            });
+        }
+        Ok(())
+    }
+
+    /// At least one place, and as many more as there is room for.
+    fn next_batch(&mut self) -> Vec<Place> {
+        let (mut room, mut batch) = (BATCH, Vec::new());
+        while self.places.front().is_some_and(|place| batch.is_empty() || place.size <= room) {
+            if let Some(place) = self.places.pop_front() {
+                room = room.saturating_sub(place.size);
+                batch.push(place);
+            }
+        }
+        batch
+    }
+}
+
+impl Place {
+    fn read(row: &Row) -> Result<Self, ReadError> {
+        Ok(Self {
+            slot: row.try_get(0)?,
+            ctid: row.try_get(1)?,
+            xid: row.try_get::<_, &str>(2)?.parse()?,
+            lsn: row.try_get(3)?,
+            last: row.try_get(4)?,
+            size: usize::try_from(row.try_get::<_, i64>(5)?).unwrap_or(usize::MAX),
+        })
+    }
+}
