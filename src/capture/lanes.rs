@@ -23,6 +23,8 @@ const REASONS_MAX: usize = 8;
 pub enum Fate {
     Travelled(Lane),
     Refused,
+    /// It would be refused, but the rule lets such statements run here alone.
+    Local,
     /// Relayed as it is: it writes no replicated table.
     Relayed,
 }
@@ -36,7 +38,7 @@ impl Fate {
             Decision::Pass { .. } => (Self::Relayed, "writes no replicated table"),
             Decision::Write(write) => (Self::Travelled(write.lane), write.reason),
             Decision::Refuse(refusal) => (Self::Refused, &refusal.message),
-            Decision::Warn { refusal, .. } => (Self::Relayed, &refusal.message),
+            Decision::Warn { refusal, .. } => (Self::Local, &refusal.message),
         }
     }
 
@@ -48,6 +50,7 @@ impl Fate {
             Self::Travelled(Lane::Locked) => "locked",
             Self::Travelled(Lane::Copy) => "copy",
             Self::Refused => "refused",
+            Self::Local => "local",
             Self::Relayed => "relayed",
         }
     }

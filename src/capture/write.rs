@@ -81,7 +81,7 @@ pub enum BlockForm {
 }
 
 /// A text to be sent in place of the client's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rewritten {
     pub sql: Vec<u8>,
     /// What was put in, in the order of the text: error positions are mapped back by it.

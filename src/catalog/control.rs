@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 
 use crate::config::{ConnInfo, PassfileError};
+use crate::journal::unhex;
 use crate::wire::scram::Verifier;
 use crate::wire::stream::Liveness;
 use crate::wire::tls::TlsError;
@@ -102,8 +103,21 @@ impl ControlSettings {
     }
 }
 
+/// What became of a transaction that was to commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Its backend is still at it.
+    Running,
+    /// It left nothing.
+    RolledBack,
+    /// It is durable; its journal row holds this data.
+    Committed(Vec<u8>),
+}
+
 #[derive(Debug)]
 enum Question {
+    /// What became of this backend's transaction, which was to commit the journal row with this meta.
+    Fate { pid: i32, meta: Vec<u8> },
     /// The stored secret of this role.
     Verifier(String),
     /// Nothing but an answer.
@@ -162,6 +176,16 @@ impl Control {
         Verifier::mock(&self.mock_secret, user)
     }
 
+    /// What became of the transaction of backend `pid` that was to commit the journal row with this meta (§4.7).
+    pub async fn fate(&self, pid: i32, meta: &[u8]) -> Result<Fate, ControlError> {
+        let answer = self.ask(Question::Fate { pid, meta: meta.to_vec() }).await?;
+        Ok(match answer.as_deref() {
+            Some("running") => Fate::Running,
+            Some(data) => Fate::Committed(unhex(data.as_bytes()).unwrap_or_default()),
+            None => Fate::RolledBack,
+        })
+    }
+
     async fn ask(&self, question: Question) -> Answer {
         let (sender, answer) = oneshot::channel();
         self.questions.send((question, sender)).await.map_err(|_| ControlError::Gone)?;
@@ -188,6 +212,16 @@ async fn ask_over(client: &Client, question: &Question) -> Answer {
         match question {
             Question::Ready => client.batch_execute("").await.map(|()| None),
             Question::Text(sql) => Ok(client.query_opt(*sql, &[]).await?.and_then(|row| row.get(0))),
+            Question::Fate { pid, meta } => {
+                // The backend first: once it is gone, what it has not committed it never will.
+                let running = "SELECT 'running' FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND state IS NOT NULL";
+                if let Some(row) = client.query_opt(running, &[pid]).await? {
+                    return Ok(row.get(0));
+                }
+                let data =
+                    "SELECT '\\x' || encode(data, 'hex') FROM pgcanon.journal WHERE pid = $1 AND meta = $2 LIMIT 1";
+                Ok(client.query_opt(data, &[pid, meta]).await?.and_then(|row| row.get(0)))
+            }
             Question::Verifier(user) => {
                 let sql = "SELECT rolpassword FROM pg_catalog.pg_authid WHERE rolname = $1";
                 Ok(client.query_opt(sql, &[user]).await?.and_then(|row| row.get(0)))

@@ -7,18 +7,18 @@ use crate::config::TableName;
 use crate::sql::Name;
 
 /// An object's OID on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
 pub struct Oid(pub u32);
 
 /// The node's catalog as of one moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Catalog {
     /// Grows with every picture that differs from the one before.
     pub version: u64,
     /// `server_version_num`
     pub server: u32,
     /// Every relation that a rule concerns, directly or not: ruled tables, their partitions and children, views over them,
-    /// tables whose writes cascade into them.
+    /// tables whose writes, triggers or TRUNCATE CASCADE reach them.
     pub relations: HashMap<Oid, Arc<Relation>>,
     /// The last parts of their names.
     pub by_name: HashMap<Name, Vec<Oid>>,
@@ -27,7 +27,7 @@ pub struct Catalog {
     pub user_operators: HashSet<Name>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Functions {
     /// Names in `pg_catalog` of which every overload is an immutable plain function.
     pub immutable: HashSet<Name>,
@@ -54,11 +54,13 @@ pub struct Relation {
     pub kind: RelationKind,
     /// Index of the first rule that matches it, or, for a partition, its root.
     pub rule: Option<usize>,
-    /// The ancestor that the rule names, for a partition or an inheritance child that no rule names itself.
+    /// The ancestor that the rule names, for a partition that no earlier rule names itself. Children by inheritance travel by
+    /// their ancestor's rule under their own name: they are other tables, on every node.
     pub root: Option<Oid>,
     pub columns: Vec<Column>,
     /// What identifies a row on every node: the primary key, or another unique key that is not deferrable, not partial, over plain
-    /// columns that are all NOT NULL. Indices into `columns`, in the key's order.
+    /// columns that are all NOT NULL. Indices into `columns`, in the key's order. None for a table with children by inheritance,
+    /// whose rows its keys do not reach.
     pub key: Option<Vec<usize>>,
     /// Every unique index and constraint, the key included; exclusion constraints count.
     pub uniques: Vec<Unique>,
@@ -78,6 +80,11 @@ pub struct Relation {
     /// Ruled tables that a DELETE (or an UPDATE of the key) here changes by `ON DELETE/UPDATE CASCADE | SET NULL | SET DEFAULT`,
     /// at any depth, while this table itself has no rule.
     pub cascades_into: Vec<Oid>,
+    /// Ruled tables that a write here can write itself, while this relation has no rule: its partitions or children, the
+    /// tables under a view, those that its rewrite rules name.
+    pub covers: Vec<Oid>,
+    /// A trigger function of it that writes replicated tables, and what was found: matters where this table has no rule.
+    pub trigger_writes: Option<String>,
     /// Tables that reference it: what TRUNCATE … CASCADE reaches, at any depth, itself left out.
     pub truncates: Vec<Oid>,
     /// A digest of names and types of its columns and of its key.
@@ -105,7 +112,7 @@ pub struct Unique {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
     pub name: Name,
-    /// As `format_type` has it.
+    /// As `format_type` has it; types outside `pg_catalog` always with their schema, and quoted.
     pub type_name: String,
     pub not_null: bool,
     /// GENERATED ALWAYS AS (…), stored or virtual: never travels.

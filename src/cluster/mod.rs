@@ -1,5 +1,6 @@
 //! What acts on nodes from outside of the running process.
 
 pub mod check;
+pub mod classify;
 pub mod demo;
 pub mod init;

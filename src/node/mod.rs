@@ -1,5 +1,6 @@
 //! The running process: from the checked configuration to the last session's end.
 
+mod capture;
 mod listen;
 mod ready;
 mod reload;
@@ -28,6 +29,7 @@ use crate::config::{Config, ConfigErrors};
 use crate::session::{OwnUser, Phase, SessionMetrics, Settings, listens_beyond_this_machine};
 use crate::wire::tls::TlsError;
 
+pub use capture::CaptureError;
 pub use listen::ListenError;
 use listen::Listener;
 use ready::Ready;
@@ -54,6 +56,8 @@ pub enum StartError {
          says trust, or listen on 127.0.0.1 and Unix sockets only, or vouch for clients with trust = true in an [[allow]] rule"
     )]
     OpenServer,
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
 }
@@ -69,7 +73,6 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let mut signals = Signals::new()?;
     let settings = Arc::new(Settings::load(&config)?);
     raise_file_limit();
-    warn_of_rules(&config);
     refuse_open_server(&config, &settings).await?;
 
     let mut listeners = Vec::new();
@@ -98,16 +101,18 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
         }
         None => (None, None),
     };
+    let lanes = Arc::new(Lanes::default());
+    let capture = capture::start(&config, control_settings.as_ref().map(watch::Sender::subscribe), lanes.clone())?;
 
     let mut registry = Registry::with_prefix("pgcanon");
     let metrics = SessionMetrics::register(&mut registry);
-    let lanes = Arc::new(Lanes::default());
     let hands = Hands {
         settings: settings_seen.clone(),
         phase: phase_seen.clone(),
         control: control.clone(),
         metrics: metrics.clone(),
         own: OwnUser::find(),
+        links: capture.as_ref().map(|capture| capture.links.clone()),
     };
     let workers = (1..=threads(&config)).map(|n| Worker::start(n, hands.clone())).collect::<io::Result<Vec<_>>>()?;
 
@@ -120,7 +125,8 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
         let console = Console { lanes, config: config_seen, sessions, control, reload };
         helpers.spawn(console::serve(listener, Arc::new(console)));
     }
-    let ready = Arc::new(Ready::new(settings_seen, phase_seen, control));
+    let capturing = capture.as_ref().map(|capture| capture.links.clone());
+    let ready = Arc::new(Ready::new(settings_seen, phase_seen, control, capturing));
     if let Some(listener) = metrics_listener {
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
         helpers.spawn(http::serve(listener, Arc::new(registry), ready.clone()));
@@ -139,6 +145,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let patience = live.config.borrow().node.drain_timeout;
     drain(workers, &mut signals, &phase, &metrics, patience).await;
     helpers.shutdown().await;
+    drop(capture);
     info!("stopped");
     Ok(())
 }
@@ -160,12 +167,6 @@ fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(e) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         warn!(error = %e, "cannot raise the limit of open files");
-    }
-}
-
-fn warn_of_rules(config: &Config) {
-    if !config.tables.is_empty() {
-        warn!("[[table]] rules are checked but not applied: this version relays, and replicates nothing");
     }
 }
 

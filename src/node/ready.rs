@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::admin::http::Readiness;
 use crate::catalog::Control;
-use crate::session::{Phase, Settings};
+use crate::session::{Capturing, Phase, Settings};
 
 /// How often a server is looked for that was not there.
 const RETRY: Duration = Duration::from_secs(1);
@@ -18,6 +18,7 @@ pub(super) struct Ready {
     settings: watch::Receiver<Arc<Settings>>,
     phase: watch::Receiver<Phase>,
     control: Option<Control>,
+    capturing: Option<watch::Receiver<Capturing>>,
 }
 
 impl Ready {
@@ -25,8 +26,9 @@ impl Ready {
         settings: watch::Receiver<Arc<Settings>>,
         phase: watch::Receiver<Phase>,
         control: Option<Control>,
+        capturing: Option<watch::Receiver<Capturing>>,
     ) -> Self {
-        Self { settings, phase, control }
+        Self { settings, phase, control, capturing }
     }
 
     /// Whether the server answers: a query over the control connection, or, where none is configured, a connection.
@@ -46,7 +48,13 @@ impl Readiness for Ready {
         if *self.phase.borrow() != Phase::Running {
             return Err("draining".into());
         }
-        self.server().await
+        self.server().await?;
+        match &self.capturing {
+            Some(capturing) if matches!(*capturing.borrow(), Capturing::Waiting) => {
+                Err("waiting until changes can be captured".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

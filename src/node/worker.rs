@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error};
 
 use crate::catalog::Control;
-use crate::session::{self, OwnUser, Phase, SCRATCH, SessionMetrics, Settings, Shared};
+use crate::session::{self, Capturing, OwnUser, Phase, SCRATCH, SessionMetrics, Settings, Shared};
 use crate::wire::negotiate::Accepted;
 use crate::wire::stream::Source;
 
@@ -33,6 +33,7 @@ pub(super) struct Hands {
     pub(super) control: Option<Control>,
     pub(super) metrics: SessionMetrics,
     pub(super) own: OwnUser,
+    pub(super) links: Option<watch::Receiver<Capturing>>,
 }
 
 /// One thread.
@@ -84,6 +85,7 @@ async fn run(mut sockets: mpsc::Receiver<(Incoming, u64)>, load: Arc<AtomicUsize
         metrics: hands.metrics,
         scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
         own: hands.own,
+        links: hands.links,
     });
     let mut sessions = tokio::task::JoinSet::new();
     loop {

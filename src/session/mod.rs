@@ -1,17 +1,22 @@
 //! One client's life: from the accepted socket to the last byte.
 
+mod engine;
 mod guard;
+mod links;
 mod login;
+mod lost;
 pub mod machine;
 mod metrics;
 mod relay;
 mod settings;
 mod takeover;
+mod talk;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -29,11 +34,14 @@ use crate::wire::negotiate::{Accepted, OpenError, Opened, Request, open};
 use crate::wire::startup::{self, Params};
 use crate::wire::stream::{Source, Stream};
 
+use engine::Engine;
 use login::{Leg, LoggedIn, Login, Refusal};
 use machine::Machine;
 use relay::{End, Relay};
+use talk::Talk;
 
 pub use guard::OwnUser;
+pub use links::{Capturing, Links};
 pub use metrics::SessionMetrics;
 pub use settings::{Settings, listens_beyond_this_machine, liveness};
 
@@ -61,6 +69,8 @@ pub struct Shared {
     pub metrics: SessionMetrics,
     pub scratch: RefCell<Box<[u8]>>,
     pub own: OwnUser,
+    /// What capturing sessions need; none where no table has a rule.
+    pub links: Option<watch::Receiver<Capturing>>,
 }
 
 /// Serves one connection to its end.
@@ -181,6 +191,16 @@ async fn log_in(
         refuse(&mut client, "too_many", fatal).await;
         return None;
     };
+    let links = match shared.links.as_ref().map(|links| links.borrow().clone()) {
+        None => None,
+        Some(Capturing::Ready(links)) => Some(links),
+        Some(Capturing::Waiting) => {
+            let fatal = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "the proxy cannot capture changes yet")
+                .detail("It has not been able to read the journal's key and the catalog; its log says why.");
+            refuse(&mut client, "capture", fatal).await;
+            return None;
+        }
+    };
     let tls = client.stream.is_tls();
     if settings.require_tls && !tls && matches!(source, Source::Tcp(_)) {
         let fatal = Report::fatal(sqlstate::INVALID_AUTHORIZATION, "the proxy accepts only TLS connections")
@@ -200,11 +220,17 @@ async fn log_in(
     match login.run(packet).await {
         Ok(LoggedIn { client, server, ok }) => {
             shared.metrics.logged_in.inc();
-            let machine = (!params.replication).then(Machine::after_login);
+            let talk = match links {
+                _ if params.replication => Talk::Pipe,
+                Some(links) if params.database() == &*links.database => {
+                    Talk::Captured(Box::new(Engine::new(Rc::new(links))))
+                }
+                _ => Talk::watched(),
+            };
             let mut from_server = ok.bytes().to_vec();
             from_server.extend(server.inbox.into_rest());
             let legs = (client.stream, server.stream);
-            match Relay::new(legs, machine, client.inbox.into_rest(), from_server) {
+            match Relay::new(legs, talk, client.inbox.into_rest(), from_server) {
                 Ok(relay) => Some(Session { relay, _open: open }),
                 Err(bad) => {
                     shared.metrics.unfollowed.inc();
@@ -278,12 +304,18 @@ impl Session {
 
     async fn end(&mut self, end: Option<End>, shared: &Shared) {
         let broken = matches!(end, Some(End::Broken { .. }));
-        if broken || self.relay.machine.as_ref().is_some_and(Machine::is_lost) {
+        if broken || self.relay.talk.machine().is_some_and(Machine::is_lost) {
             shared.metrics.unfollowed.inc();
         }
         let fatal = match end {
             Some(End::Server) => {
                 debug!("server closed");
+                if let (Talk::Captured(engine), Some(control)) = (&self.relay.talk, &shared.control)
+                    && self.relay.client_between_messages()
+                    && let Some(words) = lost::truth(engine, control).await
+                {
+                    let _ = timeout(FAREWELL, self.relay.client.write_all(&words)).await;
+                }
                 let _ = timeout(FAREWELL, self.relay.client.shutdown()).await;
                 return;
             }
@@ -300,7 +332,7 @@ impl Session {
             }
             Some(End::Drained) | None => {
                 // Else the server would go on with what nobody waits for, and hold its locks until it is done.
-                if let Some(machine) = self.relay.machine.as_ref().filter(|m| m.awaits_reply() && !m.key().is_empty()) {
+                if let Some(machine) = self.relay.talk.machine().filter(|m| m.awaits_reply() && !m.key().is_empty()) {
                     let settings = shared.settings.borrow().clone();
                     let request = startup::cancel_request(machine.key());
                     let _ = timeout(FAREWELL, cancel(&request, &settings, shared)).await;

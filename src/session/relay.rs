@@ -1,4 +1,4 @@
-//! Moves the bytes of a session that has logged in, both ways, and lets the machine see them.
+//! Moves the bytes of a session that has logged in, both ways, and lets its talk see, and change, them.
 //!
 //! What is read goes straight from the worker's shared buffer to the other socket; only what that socket does not take
 //! is copied, and until it is taken nothing more is read on that side. A session therefore holds no buffer while it
@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use tracing::{Span, debug, warn};
+use tracing::Span;
 
-use crate::session::machine::{Machine, Reply};
-use crate::wire::frame::{BadFrame, Scanner};
+use crate::session::talk::Talk;
+use crate::wire::frame::BadFrame;
 use crate::wire::stream::Stream;
 
 /// Why a relay ended.
@@ -32,7 +32,6 @@ pub(crate) enum End {
 /// One direction's bytes on their way.
 #[derive(Debug, Default)]
 struct Flow {
-    scanner: Scanner,
     /// Read, but not taken by the other side yet, from `sent` on.
     pending: Vec<u8>,
     sent: usize,
@@ -59,12 +58,10 @@ pub(crate) struct Moved {
 }
 
 /// A session's two sockets and what lies between them.
-#[derive(Debug)]
 pub(crate) struct Relay {
     pub(crate) client: Stream,
     pub(crate) server: Stream,
-    /// `None` for a replication connection: an opaque pipe.
-    pub(crate) machine: Option<Machine>,
+    pub(crate) talk: Talk,
     up: Flow,
     down: Flow,
     draining: bool,
@@ -77,24 +74,27 @@ impl Relay {
     /// `from_client` and `from_server` are bytes that arrived behind the login's last message.
     pub(crate) fn new(
         (client, server): (Stream, Stream),
-        machine: Option<Machine>,
+        talk: Talk,
         from_client: Vec<u8>,
         from_server: Vec<u8>,
     ) -> Result<Self, BadFrame> {
         let mut relay = Self {
             client,
             server,
-            machine,
+            talk,
             up: Flow::default(),
             down: Flow::default(),
             draining: false,
             moved: Moved::default(),
             span: Span::current(),
         };
-        see_frontend(&mut relay.machine, &mut relay.up.scanner, &from_client, &relay.span);
-        see_backend(&mut relay.machine, &mut relay.down.scanner, &from_server, &relay.span)?;
-        relay.up.pending = from_client;
-        relay.down.pending = from_server;
+        if relay.talk.on_server(&from_server, &relay.span)? {
+            relay.down.pending = from_server;
+        }
+        if relay.talk.on_client(&from_client, &relay.span) {
+            relay.up.pending = from_client;
+        }
+        relay.take_changed();
         Ok(relay)
     }
 
@@ -105,14 +105,14 @@ impl Relay {
 
     /// Whether a message of ours may be put into the stream to the client.
     pub(crate) fn client_between_messages(&self) -> bool {
-        self.machine.is_some() && self.down.pending.is_empty() && self.down.scanner.at_boundary()
+        self.down.pending.is_empty() && self.talk.server_at_boundary()
     }
 
     /// Whether a message of ours may be put into the stream to the server.
     pub(crate) fn server_between_messages(&self) -> bool {
-        self.machine.as_ref().is_some_and(|m| !m.is_lost())
+        self.talk.machine().is_some_and(|m| !m.is_lost())
             && self.up.pending.is_empty()
-            && self.up.scanner.at_boundary()
+            && self.talk.client_at_boundary()
     }
 
     /// What was moved since the last call.
@@ -125,18 +125,21 @@ impl Relay {
     /// # Cancellation safety
     /// All state is in `self`: the call can be abandoned and repeated.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
-        // Replies first: they decide whether the client has to wait for an answer before it is read again.
-        if let Poll::Ready(end) = self.poll_down(cx, scratch) {
-            return Poll::Ready(end);
+        loop {
+            // Replies first: they decide whether the client has to wait for an answer before it is read again.
+            if let Poll::Ready(end) = self.poll_down(cx, scratch) {
+                return Poll::Ready(end);
+            }
+            let unsent = self.down.pending.len();
+            if let Poll::Ready(end) = self.poll_up(cx, scratch) {
+                return Poll::Ready(end);
+            }
+            // What the client sent may have had an answer of our own.
+            if self.down.pending.len() == unsent {
+                break;
+            }
         }
-        if let Poll::Ready(end) = self.poll_up(cx, scratch) {
-            return Poll::Ready(end);
-        }
-        if self.draining
-            && self.machine.as_ref().is_some_and(Machine::is_idle)
-            && self.client_between_messages()
-            && self.server_between_messages()
-        {
+        if self.draining && self.talk.is_idle() && self.client_between_messages() && self.server_between_messages() {
             return Poll::Ready(End::Drained);
         }
         Poll::Pending
@@ -144,17 +147,18 @@ impl Relay {
 
     /// Ready when the server has closed or the client is gone.
     fn poll_down(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
-        let Self { client, server, machine, down, moved, span, .. } = self;
         loop {
+            let Self { client, server, talk, down, moved, span, .. } = self;
             if let Err(e) = ready!(down.poll_flush(cx, client)) {
                 return Poll::Ready(End::Client(e));
             }
-            let see = |scanner: &mut Scanner, chunk: &[u8]| {
+            let clean = talk.server_at_boundary();
+            let see = |chunk: &[u8]| {
                 moved.down += chunk.len() as u64;
-                see_backend(machine, scanner, chunk, span)
+                talk.on_server(chunk, span).map_err(|bad| Failed::Frame { bad, clean })
             };
             match ready!(down.poll_move(cx, server, client, scratch, see)) {
-                Ok(true) => {}
+                Ok(true) => self.take_changed(),
                 // A server that was killed resets the connection; to the client that is the same end.
                 Ok(false) | Err(Failed::Read(_)) => return Poll::Ready(End::Server),
                 Err(Failed::Write(e)) => return Poll::Ready(End::Client(e)),
@@ -165,32 +169,40 @@ impl Relay {
 
     /// Ready only when the client is gone; what ends on the server's side is for `poll_down` to find out.
     fn poll_up(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
-        let Self { client, server, machine, up, moved, span, .. } = self;
-        while !up.over {
+        while !self.up.over {
+            let Self { client, server, talk, up, moved, span, .. } = self;
             if ready!(up.poll_flush(cx, server)).is_err() {
                 // The server may have said why before it closed: that still goes to the client.
                 up.over = true;
-            } else if up.eof {
+            } else if up.eof && !talk.is_busy() {
                 // The client has said its last word: the server ends the session when it has answered.
                 let _ = ready!(Pin::new(&mut *server).poll_shutdown(cx));
                 up.over = true;
-            } else if machine.as_ref().is_some_and(Machine::is_congested) {
+            } else if up.eof || talk.holds_client() {
                 // The replies that end this wake the task, and `poll` looks at them before it comes here.
                 return Poll::Pending;
             } else {
-                let see = |scanner: &mut Scanner, chunk: &[u8]| {
+                let see = |chunk: &[u8]| {
                     moved.up += chunk.len() as u64;
-                    see_frontend(machine, scanner, chunk, span);
-                    Ok(())
+                    Ok(talk.on_client(chunk, span))
                 };
                 match ready!(up.poll_move(cx, client, server, scratch, see)) {
-                    Ok(more) => up.eof = !more,
+                    Ok(more) => {
+                        up.eof = !more;
+                        self.take_changed();
+                    }
                     Err(Failed::Read(e)) => return Poll::Ready(End::Client(e)),
                     Err(Failed::Write(_) | Failed::Frame { .. }) => up.over = true,
                 }
             }
         }
         Poll::Pending
+    }
+
+    /// Takes over what the talk has put in the place of what was read.
+    fn take_changed(&mut self) {
+        self.up.pending.extend(self.talk.take_up());
+        self.down.pending.extend(self.talk.take_down());
     }
 }
 
@@ -212,14 +224,14 @@ impl Flow {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads once and writes what was read, keeping what is not taken; `false` at the end of the stream.
+    /// Reads once and, if `see` says so, writes what was read, keeping what is not taken; `false` at the end of the stream.
     fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Stream,
         to: &mut Stream,
         scratch: &mut [u8],
-        see: impl FnOnce(&mut Scanner, &[u8]) -> Result<(), BadFrame>,
+        see: impl FnOnce(&[u8]) -> Result<bool, Failed>,
     ) -> Poll<Result<bool, Failed>> {
         let mut buf = ReadBuf::new(scratch);
         ready!(Pin::new(from).poll_read(cx, &mut buf)).map_err(Failed::Read)?;
@@ -227,8 +239,9 @@ impl Flow {
         if chunk.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        let clean = self.scanner.at_boundary();
-        see(&mut self.scanner, chunk).map_err(|bad| Failed::Frame { bad, clean })?;
+        if !see(chunk)? {
+            return Poll::Ready(Ok(true));
+        }
         let taken = match write(cx, to, chunk) {
             Poll::Ready(n) => n.map_err(Failed::Write)?,
             Poll::Pending => 0,
@@ -246,35 +259,4 @@ fn write(cx: &mut Context<'_>, to: &mut Stream, bytes: &[u8]) -> Poll<io::Result
         Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
         other => Poll::Ready(other),
     }
-}
-
-/// A client's broken frame is forwarded like any other byte: the server says what is wrong with it, and ends the session.
-fn see_frontend(machine: &mut Option<Machine>, scanner: &mut Scanner, chunk: &[u8], span: &Span) {
-    if let Some(machine) = machine
-        && !machine.is_lost()
-    {
-        let seen = scanner.feed(chunk, Machine::frontend_interest, |frame| {
-            machine.on_frontend(frame);
-        });
-        if let Err(bad) = seen {
-            span.in_scope(|| debug!(%bad, "client broke the protocol"));
-            machine.lose();
-        }
-    }
-}
-
-fn see_backend(
-    machine: &mut Option<Machine>,
-    scanner: &mut Scanner,
-    chunk: &[u8],
-    span: &Span,
-) -> Result<(), BadFrame> {
-    let Some(machine) = machine else { return Ok(()) };
-    scanner.feed(chunk, Machine::backend_interest, |frame| {
-        let known = !machine.is_lost();
-        if machine.on_backend(frame) == Reply::Unexpected && known {
-            let tag = frame.tag.escape_ascii();
-            span.in_scope(|| warn!(%tag, "a reply that nobody asked for: no longer following this session"));
-        }
-    })
 }

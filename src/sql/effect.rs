@@ -204,17 +204,7 @@ impl Reader<'_> {
     /// The character of `UESCAPE '…'`.
     fn escape(&mut self) -> Option<u8> {
         let token = self.next()?;
-        let text = token.text(self.sql);
-        let character = match (token.kind, text) {
-            (TokenKind::String | TokenKind::EscapeString, [b'\'', one, b'\'']) => *one,
-            (TokenKind::EscapeString, [b'e' | b'E', b'\'', one, b'\'']) => *one,
-            (TokenKind::EscapeString, [b'\'', b'\\', b'\\', b'\''] | [b'e' | b'E', b'\'', b'\\', b'\\', b'\'']) => {
-                b'\\'
-            }
-            (TokenKind::DollarString, [b'$', b'$', one, b'$', b'$']) => *one,
-            _ => return None,
-        };
-        ident::is_escape(character).then_some(character)
+        ident::uescape(token.kind, token.text(self.sql))
     }
 
     /// A name, or None for `ALL`, which is a name only in quotes.

@@ -46,6 +46,19 @@ pub const fn is_escape(b: u8) -> bool {
     !(b.is_ascii_hexdigit() || matches!(b, b'+' | b'\'' | b'"') || is_space(b))
 }
 
+/// The character of `UESCAPE '…'`, from its string.
+#[must_use]
+pub fn uescape(kind: TokenKind, text: &[u8]) -> Option<u8> {
+    let character = match (kind, text) {
+        (TokenKind::String | TokenKind::EscapeString, [b'\'', one, b'\'']) => *one,
+        (TokenKind::EscapeString, [b'e' | b'E', b'\'', one, b'\'']) => *one,
+        (TokenKind::EscapeString, [b'\'', b'\\', b'\\', b'\''] | [b'e' | b'E', b'\'', b'\\', b'\\', b'\'']) => b'\\',
+        (TokenKind::DollarString, [b'$', b'$', one, b'$', b'$']) => *one,
+        _ => return None,
+    };
+    is_escape(character).then_some(character)
+}
+
 /// The bytes between double quotes, doubled ones single.
 struct Unquoted<'a>(std::slice::Iter<'a, u8>);
 

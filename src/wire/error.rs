@@ -22,6 +22,7 @@ pub enum WireError {
 pub mod sqlstate {
     pub const ADMIN_SHUTDOWN: &str = "57P01";
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
+    pub const SYSTEM_ERROR: &str = "58000";
     pub const TRANSACTION_ROLLBACK: &str = "40000";
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
     pub const INVALID_AUTHORIZATION: &str = "28000";

@@ -7,6 +7,7 @@ mod characters;
 mod corpus;
 mod made_up;
 mod names;
+mod reads;
 mod session;
 mod statements;
 mod tokens;

@@ -1,6 +1,12 @@
 //! Decides for one statement in which lane it travels and what is sent in its place; nothing it cannot prove is let through (I5).
 
+mod copy;
+mod ctes;
+mod execute;
 mod image;
+mod locked;
+mod paths;
+mod pending;
 mod prove;
 mod quote;
 mod refuse;
@@ -8,14 +14,17 @@ mod rewrite;
 mod settle;
 mod single;
 mod target;
+mod truncate;
 mod types;
+
+pub use execute::{Executed, Twin, decide_execute};
 
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::relation::Catalog;
 use crate::config::{TableRule, Unreplicable};
 use crate::sql::statement::{Kind, Statement, Written};
 
-use self::target::{Names, Ours};
+use self::target::Names;
 
 /// What a decision hangs on besides the statement.
 #[derive(Clone, Copy)]
@@ -40,14 +49,7 @@ pub fn decide(sql: &[u8], statement: &Statement, s: &Surroundings<'_>) -> Result
     let case = Case { sql, statement, s, names: &names, unsettles: settle::unsettles(statement, s) };
     let decision = case.decide();
     names.asked()?;
-    Ok(match decision {
-        Ok(decision) => decision,
-        Err(refused) => match refused.leave {
-            Unreplicable::Refuse => Decision::Refuse(refused.refusal),
-            Unreplicable::Warn => Decision::Warn { refusal: refused.refusal, unsettles: case.unsettles },
-            Unreplicable::Ignore => Decision::Pass { unsettles: case.unsettles },
-        },
-    })
+    Ok(decision.unwrap_or_else(|refused| refused.decision(case.unsettles)))
 }
 
 /// A refusal, and what the rule concerned says about such statements.
@@ -67,6 +69,18 @@ struct Case<'a> {
     unsettles: bool,
 }
 
+// === impl Refused ===
+
+impl Refused {
+    fn decision(self, unsettles: bool) -> Decision {
+        match self.leave {
+            Unreplicable::Refuse => Decision::Refuse(self.refusal),
+            Unreplicable::Warn => Decision::Warn { refusal: self.refusal, unsettles },
+            Unreplicable::Ignore => Decision::Pass { unsettles },
+        }
+    }
+}
+
 // === impl Case ===
 
 impl<'a> Case<'a> {
@@ -76,18 +90,50 @@ impl<'a> Case<'a> {
 
     /// While a name is not known to the session yet, whatever comes out is of no matter.
     fn decide(&self) -> Result<Decision, Refused> {
-        match &self.statement.kind {
-            kind @ (Kind::Insert(_) | Kind::Update(_) | Kind::Delete(_) | Kind::Merge(_)) => self.dml(kind),
+        let statement = self.statement;
+        let kind = &statement.kind;
+        match kind {
+            Kind::Prepare { .. } | Kind::Explain { analyze: false, .. } => return Ok(self.pass()),
+            _ => self.calls()?,
+        }
+        match kind {
+            Kind::Insert(_) | Kind::Update(_) | Kind::Delete(_) | Kind::Merge(_) => self.dml(kind),
+            Kind::Select { into } => {
+                into.iter().try_for_each(|name| self.made(name))?;
+                self.with_only()
+            }
+            Kind::Truncate(truncate) => self.truncate(truncate),
+            Kind::Copy(copy) => self.copy(kind, copy),
+            Kind::CreateAs { relation } => {
+                self.made(relation)?;
+                self.hidden()
+            }
+            Kind::Explain { inner, .. } => Case { statement: inner, ..*self }.explained().map(|()| self.pass()),
+            Kind::Do { body } => self.block(body.as_deref()),
+            Kind::Unknown => self.unreadable(),
             _ => Ok(self.pass()),
         }
     }
 
     /// An INSERT, UPDATE, DELETE or MERGE.
-    fn dml(&self, kind: &Kind) -> Result<Decision, Refused> {
-        let Some((target, _)) = image::parts(kind) else { return Ok(self.pass()) };
-        let Some(known) = self.names.look(&target.relation) else { return Ok(self.pass()) };
-        match Ours::new(target, &known) {
+    fn dml(&self, kind: &'a Kind) -> Result<Decision, Refused> {
+        let ours = self.target(kind)?;
+        let writes = self.statement.with.as_ref().filter(|w| w.ctes.iter().any(|c| c.writes.is_some()));
+        if let Some(with) = writes
+            && let Some(decision) = self.ctes(with, ours.as_ref())?
+        {
+            return Ok(decision);
+        }
+        match ours {
             Some(ours) => self.write(kind, &ours),
+            None => Ok(self.pass()),
+        }
+    }
+
+    /// A query: what it writes, its WITH queries write.
+    fn with_only(&self) -> Result<Decision, Refused> {
+        match &self.statement.with {
+            Some(with) => Ok(self.ctes(with, None)?.unwrap_or_else(|| self.pass())),
             None => Ok(self.pass()),
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn at_most_one(kind: &Kind, ours: &Ours<'_>, s: &Surroundings<'_>) ->
     };
     let prover = Prover { ours, s, binary_params: Vec::new(), context: Context::Row };
     let Some(filter) = filter else { return false };
-    !ours.has_heirs(s) && prover.pins(filter).is_some_and(|(_, some)| !some)
+    prover.pins(filter).is_some_and(|(_, some)| !some)
 }
 
 fn rows_of(insert: &Insert) -> Option<usize> {
@@ -178,9 +178,6 @@ impl<'a> Prover<'a> {
         const UNPINNED: Unproved = "WHERE does not name the row by its key";
         self.context = Context::Row;
         let filter = filter.ok_or(UNPINNED)?;
-        if self.ours.has_heirs(self.s) {
-            return Err("rows of inheriting tables may be among them");
-        }
         let pins = self.pins(filter).ok_or(UNPINNED)?;
         self.condition(filter)?;
         Ok(pins)
@@ -211,8 +208,10 @@ impl Prover<'_> {
             let not_null = |at: &usize| relation.columns.get(*at).is_some_and(|c| c.not_null);
             !columns.is_empty() && columns.iter().all(not_null)
         };
+        // Without a key there is none among them, or rows of inheriting tables are in reach, which they do not hold for.
+        let key = relation.key.as_ref()?;
         let uniques = relation.uniques.iter().filter(|u| !u.deferrable && !u.special).map(|u| u.columns.as_slice());
-        let keys = relation.key.iter().map(Vec::as_slice).chain(uniques).filter(|columns| sound(columns));
+        let keys = std::iter::once(key.as_slice()).chain(uniques).filter(|columns| sound(columns));
         keys.filter_map(|columns| rows_by(columns, &pinned)).min()
     }
 
@@ -341,7 +340,7 @@ impl<'a> Prover<'a> {
             (_, Expr::Param(number)) => return self.param_for(*number, column),
             (TypeSort::Constant, Expr::String) => return self.string(),
             (TypeSort::Constant, Expr::Array(items)) if items.iter().all(constant_item) => {
-                return if items.iter().any(|i| *i == Expr::String) { self.string() } else { Ok(()) };
+                return if items.contains(&Expr::String) { self.string() } else { Ok(()) };
             }
             (TypeSort::Constant, Expr::Cast { to, of }) if built_in(to) && to.name.as_bytes() == bare().as_bytes() => {
                 return match **of {

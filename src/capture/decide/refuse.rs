@@ -1,7 +1,8 @@
 //! Every refusal in one place: what cannot be replicated, why, and what to write instead (I5).
 
 use crate::capture::write::Refusal;
-use crate::config::Unreplicable;
+use crate::catalog::relation::Relation;
+use crate::config::{TableRule, Unreplicable};
 
 use super::Refused;
 use super::target::Ours;
@@ -85,4 +86,149 @@ pub(super) fn refused(ours: &Ours<'_>, message: String, detail: &str, hint: &str
 pub(super) fn always(message: String, detail: &str, hint: &str) -> Refused {
     let refusal = Refusal { message, detail: Some(detail.to_owned()), hint: Some(hint.to_owned()) };
     Refused { refusal, leave: Unreplicable::Refuse }
+}
+
+pub(super) fn copy(ours: &Ours<'_>, detail: &str) -> Refused {
+    let table = ours.name();
+    let hint = "Use INSERT, or COPY into a temporary table and INSERT ... SELECT from there.";
+    refused(ours, format!("COPY into table \"{table}\" cannot be replicated"), detail, hint)
+}
+
+/// A data-modifying CTE whose result has columns that no name reaches.
+pub(super) fn cte(ours: &Ours<'_>, name: &str, all: bool) -> Refused {
+    let table = ours.name();
+    let hint = match all {
+        true => "Name the columns one by one in its RETURNING instead of writing \"*\".",
+        false => "Give each item of its RETURNING a name of its own with AS, or write no RETURNING.",
+    };
+    let message = format!("data-modifying WITH query \"{name}\" on table \"{table}\" cannot be replicated");
+    refused(ours, message, "The names of the columns that it returns cannot be told from its text.", hint)
+}
+
+pub(super) fn execute(ours: &Ours<'_>, verb: &str) -> Refused {
+    let message = format!("EXECUTE of a {verb} of table \"{}\" cannot be replicated", ours.name());
+    let detail = "Its WITH queries write replicated tables, and EXECUTE leaves no place for the journal.";
+    refused(ours, message, detail, "Run the statement itself, or prepare it by the driver's means.")
+}
+
+pub(super) fn explain(verb: &str, leave: Unreplicable) -> Refused {
+    let refusal = Refusal {
+        message: format!("EXPLAIN ANALYZE of {verb} on a replicated table cannot be replicated"),
+        detail: Some("It executes the statement, but answers with the plan instead of what was changed.".to_owned()),
+        hint: Some(
+            "Leave ANALYZE out, or run it directly on the server in a transaction that is rolled back.".to_owned(),
+        ),
+    };
+    Refused { refusal, leave }
+}
+
+// === what leads to a replicated table by a way that capture does not see ===
+
+pub(super) fn view(verb: &str, relation: &Relation, leave: Unreplicable) -> Refused {
+    let refusal = Refusal {
+        message: format!("{verb} of view \"{}\" cannot be replicated", relation.name),
+        detail: Some("What is written through a view lands in other tables.".to_owned()),
+        hint: Some("Write the table under it.".to_owned()),
+    };
+    Refused { refusal, leave }
+}
+
+pub(super) fn covers(verb: &str, relation: &Relation, reached: &str, leave: Unreplicable) -> Refused {
+    let refusal = Refusal {
+        message: format!("{verb} of table \"{}\" cannot be replicated", relation.name),
+        detail: Some(format!("The table is not replicated, but the statement may write \"{reached}\", which is.")),
+        hint: Some(format!("Write \"{reached}\" itself, or replicate \"{}\" as well.", relation.name)),
+    };
+    Refused { refusal, leave }
+}
+
+pub(super) fn cascades(verb: &str, relation: &Relation, reached: &str, leave: Unreplicable) -> Refused {
+    let refusal = Refusal {
+        message: format!("{verb} of table \"{}\" cannot be replicated", relation.name),
+        detail: Some(format!(
+            "The table is not replicated, but a foreign key of \"{reached}\", which is, follows its changes."
+        )),
+        hint: Some(format!("Change the rows of \"{reached}\" first, or replicate \"{}\" as well.", relation.name)),
+    };
+    Refused { refusal, leave }
+}
+
+pub(super) fn trigger(verb: &str, relation: &Relation, found: &str) -> Refused {
+    always(
+        format!("{verb} of table \"{}\" cannot be replicated", relation.name),
+        &format!("The table is not replicated, but a trigger of it writes tables that are: {found}."),
+        "Replicate the table as well, or name the trigger's function under harmless in [capture] of pgcanon's configuration.",
+    )
+}
+
+pub(super) fn partition_truncated(relation: &Relation, rule: &TableRule) -> Refused {
+    let refusal = Refusal {
+        message: format!("TRUNCATE of partition \"{}\" cannot be replicated", relation.name),
+        detail: Some("On other nodes its rows may lie in other partitions.".to_owned()),
+        hint: Some("DELETE FROM the partition, or TRUNCATE the table that it belongs to.".to_owned()),
+    };
+    Refused { refusal, leave: rule.unreplicable }
+}
+
+pub(super) fn function(name: &str, why: &str) -> Refused {
+    always(
+        format!("call of function \"{name}\" cannot be replicated"),
+        &format!("The function writes replicated tables: {why}."),
+        "Send its statements one by one, or name it under harmless in [capture] of pgcanon's configuration if it writes none.",
+    )
+}
+
+pub(super) fn block(found: &str) -> Refused {
+    always(
+        "this DO block cannot be replicated".to_owned(),
+        &format!("It writes replicated tables: its body has {found}."),
+        "Send its statements one by one.",
+    )
+}
+
+pub(super) fn block_unread() -> Refused {
+    always(
+        "this DO block cannot be replicated".to_owned(),
+        "Its body cannot be read, and may write replicated tables.",
+        "Write the body as one dollar-quoted string.",
+    )
+}
+
+pub(super) fn made(name: &str, rule: &TableRule) -> Refused {
+    let refusal = Refusal {
+        message: format!("creating table \"{name}\" from a query cannot be replicated"),
+        detail: Some(format!(
+            "The rule for \"{}\" replicates the table, but not the rows that it is made with.",
+            rule.name
+        )),
+        hint: Some(
+            "Use CREATE TABLE and then INSERT ... SELECT; or write the schema too, if the rule's is not meant."
+                .to_owned(),
+        ),
+    };
+    Refused { refusal, leave: rule.unreplicable }
+}
+
+pub(super) fn hidden(found: &str) -> Refused {
+    always(
+        "this statement cannot be replicated".to_owned(),
+        &format!("It executes more than it names: {found}."),
+        "Write the replicated table by a statement of its own.",
+    )
+}
+
+pub(super) fn unreadable(name: &str) -> Refused {
+    always(
+        "this statement cannot be replicated".to_owned(),
+        &format!("It names \"{name}\", which is replicated, and is not understood."),
+        "Write it in a simpler form, or in several statements.",
+    )
+}
+
+pub(super) fn journal(table: &str) -> Refused {
+    always(
+        format!("table \"pgcanon.{table}\" is written by pgcanon alone"),
+        "What others write into the journal counts for nothing.",
+        "Write the replicated tables; their changes are journalled by themselves.",
+    )
 }

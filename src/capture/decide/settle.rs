@@ -16,7 +16,7 @@ pub(super) fn unsettles(statement: &Statement, s: &Surroundings<'_>) -> bool {
 }
 
 /// Whether a function may set a parameter or run DDL: `set_config`, and whatever is not built in.
-fn may_set(call: &Written, s: &Surroundings<'_>) -> bool {
+pub(super) fn may_set(call: &Written, s: &Surroundings<'_>) -> bool {
     let built_in = call.schema == Some(Name::from("pg_catalog"));
     call.name == Name::from("set_config") || (!built_in && s.catalog.functions.user.contains(&call.name))
 }

@@ -45,7 +45,7 @@ impl Case<'_> {
         }
     }
 
-    /// As rows, or refused.
+    /// As rows, or as text under a lock, or refused.
     fn without_text(
         &self,
         kind: &Kind,
@@ -55,11 +55,19 @@ impl Case<'_> {
     ) -> Result<Decision, Refused> {
         match rows {
             Ok(rows) => Ok(self.as_rows(kind, ours, rows, reason)),
+            Err(why @ (Why::KeyChange | Why::NoKey | Why::Merge | Why::OldNew)) => {
+                let reason = match why {
+                    Why::NoKey => "no key finds its rows",
+                    Why::Merge => "MERGE shows its rows since PostgreSQL 17",
+                    _ => "keys change that this server does not show",
+                };
+                self.locked(kind, ours, reason).map_err(|locked| self.refuse(kind, ours, *why, Some(locked)))
+            }
             Err(why) => Err(self.refuse(kind, ours, *why, None)),
         }
     }
 
-    fn refuse(&self, kind: &Kind, ours: &Ours<'_>, why: Why, locked: Option<&str>) -> Refused {
+    pub(super) fn refuse(&self, kind: &Kind, ours: &Ours<'_>, why: Why, locked: Option<&str>) -> Refused {
         refuse::write(verb(kind), ours, why, locked, &quote::table(&ours.relation.name, "UTF8"))
     }
 
@@ -115,7 +123,7 @@ impl Case<'_> {
         }
     }
 
-    fn imaged(&self, returning: Option<&Returning>, image: &str) -> BlockForm {
+    pub(super) fn imaged(&self, returning: Option<&Returning>, image: &str) -> BlockForm {
         BlockForm::Imaged(rewrite::imaged(self.sql, self.statement.end, returning.is_some(), image))
     }
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::capture::write::{Ask, Meaning};
-use crate::catalog::relation::{Relation, RelationKind};
+use crate::catalog::relation::Relation;
 use crate::config::TableRule;
 use crate::sql::Name;
 use crate::sql::statement::{Target, Written};
@@ -102,12 +102,6 @@ impl<'a> Ours<'a> {
     /// Whether it is the very table that the rule names, with rows of no other table in it.
     pub(super) fn is_root(&self) -> bool {
         self.root.oid == self.relation.oid
-    }
-
-    /// Whether rows of inheriting tables may be written with it, which its unique keys do not reach.
-    pub(super) fn has_heirs(&self, s: &Surroundings<'_>) -> bool {
-        let plain = self.relation.kind != RelationKind::Partitioned && !self.target.only;
-        plain && s.catalog.relations.values().any(|r| r.root == Some(self.relation.oid))
     }
 
     /// `schema.table` for messages.

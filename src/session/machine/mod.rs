@@ -10,7 +10,8 @@ mod requests;
 pub use requests::RequestId;
 
 use objects::Objects;
-use requests::{Request, Requests};
+pub(crate) use requests::Request;
+use requests::Requests;
 
 use crate::sql::{ClientEncoding, Effect, LexOptions, Name, effect, effects};
 use crate::wire::frame::Frame;
@@ -334,6 +335,26 @@ impl Machine {
         self.status
     }
 
+    /// Whether the server has raised an error and passes over everything up to the next Sync.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Whether the client's last request belongs to an implicit transaction, which its next Sync ends.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// How the session's texts are to be read now.
+    pub fn lex(&self) -> LexOptions {
+        self.lex
+    }
+
+    /// What completing this portal does to the session.
+    pub fn portal_effect(&self, portal: &Name) -> Effect {
+        self.objects.portal_effect(portal)
+    }
+
     /// The body of the session's BackendKeyData; empty if there was none.
     pub fn key(&self) -> &[u8] {
         &self.key
@@ -357,6 +378,11 @@ impl Machine {
     /// The streams can no longer be followed.
     pub fn lose(&mut self) {
         self.lost = true;
+    }
+
+    /// What the server owes an answer, oldest first.
+    pub(crate) fn outstanding(&self) -> impl Iterator<Item = (RequestId, &Request)> {
+        self.requests.iter()
     }
 
     /// Whether so much is asked and not answered that the client has to wait.

@@ -113,6 +113,11 @@ impl Requests {
         }
     }
 
+    /// All of them, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestId, &Request)> {
+        (self.front..).map(RequestId).zip(&self.queue)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.iter().all(|r| matches!(r, Request::CopyEnd | Request::Void))
     }

@@ -3,7 +3,24 @@
 //! Exact where it claims to know: whatever the reader does not understand is [`Expr::Opaque`] or an `opaque` flag, never
 //! a guess. Nothing here knows a catalog; names are as written, folded as the server folds them.
 
+mod copy;
+mod cursor;
+mod expr;
+mod head;
+mod insert;
+mod literal;
+mod merge;
+mod returning;
+mod scan;
+mod truncate;
+mod types;
+mod update;
+mod with;
+mod word;
+
 use crate::sql::Name;
+
+pub use head::read;
 
 /// The bytes `start..end` of a statement's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -239,8 +256,10 @@ pub struct Copy {
     pub format: CopyFormat,
     /// `WHERE …` of a COPY FROM.
     pub filtered: bool,
-    /// From behind the table and its columns to the end.
+    /// From behind the table and its columns, or the query's parenthesis, to the end.
     pub rest: Span,
+    /// The query of a `COPY (query) TO` is an `INSERT … RETURNING` or its like, or has one in its `WITH`.
+    pub writes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,3 +364,7 @@ pub struct Type {
     pub name: Name,
     pub array: bool,
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed one is a failed test")]
+mod tests;

@@ -1,0 +1,197 @@
+//! Data-modifying WITH queries: each shows its rows to the journal and to the statement what it returned before.
+
+use std::sync::Arc;
+
+use crate::capture::write::{AloneForm, AloneResult, BlockForm, Decision, Write};
+use crate::journal::entry::Lane;
+use crate::sql::Name;
+use crate::sql::statement::{Cte, Item, Kind, Returning, With};
+
+use super::image::{self, Rows, parts};
+use super::refuse::{self, Why};
+use super::rewrite::{self, Log, Source, Weave};
+use super::single::op_of;
+use super::target::Ours;
+use super::{Case, Refused, quote};
+
+/// One WITH query that writes a replicated table.
+struct Writing<'a> {
+    cte: &'a Cte,
+    ours: Ours<'a>,
+    rows: Rows,
+    own: bool,
+    /// What the client's name for it selects from it; none where it returns nothing.
+    shown: Option<Vec<u8>>,
+}
+
+impl<'a> Case<'a> {
+    /// A statement some of whose WITH queries write; none where they write no replicated table.
+    pub(super) fn ctes(&self, with: &'a With, main: Option<&Ours<'_>>) -> Result<Option<Decision>, Refused> {
+        let mut writing = Vec::new();
+        let mut written = 0;
+        for cte in &with.ctes {
+            let Some(kind) = cte.writes.as_deref() else { continue };
+            written += 1;
+            writing.extend(self.cte(cte, kind)?);
+        }
+        let kind = &self.statement.kind;
+        let main = match main {
+            Some(ours) => Some((ours, self.shown(kind, ours)?)),
+            None => None,
+        };
+        if writing.is_empty() && (written == 0 || main.is_none()) {
+            return Ok(None);
+        }
+        let main = main.and_then(|(ours, rows)| Some((ours, rows?)));
+        let Some(first) = main.as_ref().map(|(ours, _)| *ours).or_else(|| writing.first().map(|w| &w.ours)) else {
+            return Ok(Some(self.pass()));
+        };
+        let heads: Vec<_> =
+            main.iter().map(|(_, r)| r).chain(writing.iter().map(|w| &w.rows)).map(|r| r.head.clone()).collect();
+        let Some(alone) = self.hoisted(with, &writing, main.as_ref().map(|(_, rows)| rows), heads.len()) else {
+            return Err(self.refuse(kind, first, Why::Parameters, None));
+        };
+        let all = || writing.iter().map(|w| &w.ours).chain(main.iter().map(|(ours, _)| *ours));
+        let returning = parts(kind).and_then(|(_, returning)| returning);
+        let block = match &main {
+            Some((_, rows)) if writing.is_empty() => self.imaged(returning, &rows.image),
+            _ => BlockForm::OnlyAlone,
+        };
+        Ok(Some(Decision::Write(Arc::new(Write {
+            lane: Lane::Row,
+            reason: "WITH queries write, too",
+            returning: matches!(kind, Kind::Select { .. }) || returning.is_some(),
+            late: all().any(|o| o.relation.late || o.root.late),
+            deferrable: all().any(|o| o.relation.deferrable || o.root.deferrable),
+            heads,
+            ..self.plain(kind, first, image::head(Lane::Row, op_of(kind), first), block, Some(alone))
+        }))))
+    }
+
+    /// The rows of a write, refused where they cannot be shown.
+    fn shown(&self, kind: &Kind, ours: &Ours<'_>) -> Result<Option<Rows>, Refused> {
+        if ours.relation.rewrite_rule {
+            return Err(self.refuse(kind, ours, Why::RewriteRule, None));
+        }
+        image::rows(kind, self.statement, ours, self.s).map_err(|why| self.refuse(kind, ours, why, None))
+    }
+
+    fn cte(&self, cte: &'a Cte, kind: &'a Kind) -> Result<Option<Writing<'a>>, Refused> {
+        let Some(ours) = self.target(kind)? else { return Ok(None) };
+        let Some(rows) = self.shown(kind, &ours)? else { return Ok(None) };
+        let returning = parts(kind).and_then(|(_, returning)| returning);
+        let shown = match returning {
+            None => None,
+            Some(returning) => Some(self.selection(cte, kind, returning, &ours)?),
+        };
+        Ok(Some(Writing { cte, ours, rows, own: returning.is_some(), shown }))
+    }
+
+    /// The names of what a WITH query returns, as a list to be selected.
+    fn selection(&self, cte: &Cte, kind: &Kind, returning: &Returning, ours: &Ours<'_>) -> Result<Vec<u8>, Refused> {
+        let joined = match kind {
+            Kind::Update(update) => update.from,
+            Kind::Delete(delete) => delete.using,
+            Kind::Merge(_) => true,
+            _ => false,
+        };
+        let refused = |all| refuse::cte(ours, &String::from_utf8_lossy(cte.name.as_bytes()), all);
+        let Some(items) = &returning.items else {
+            // The client's own aliases name them all, or it would not get at them.
+            let aliases = cte.aliases.and_then(|a| self.sql.get(a.start + 1..a.end.checked_sub(1)?));
+            return aliases.map(<[u8]>::to_vec).ok_or_else(|| refused(false));
+        };
+        let mut names: Vec<Name> = Vec::new();
+        for item in items {
+            match item {
+                Item::Named(name) => names.push(*name),
+                Item::All if joined => return Err(refused(true)),
+                Item::All => names.extend(ours.relation.columns.iter().map(|c| c.name)),
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        if !names.iter().all(|name| seen.insert(*name)) {
+            return Err(refused(false));
+        }
+        let mut list = Vec::new();
+        for name in &names {
+            if !list.is_empty() {
+                list.extend_from_slice(b", ");
+            }
+            match std::str::from_utf8(name.as_bytes()) {
+                Ok(name) if name.is_ascii() || quote::same_bytes(self.s.encoding) => {
+                    list.extend_from_slice(quote::ident(name, self.s.encoding).as_bytes());
+                }
+                _ => return Err(self.refuse(kind, ours, Why::Encoding, None)),
+            }
+        }
+        Ok(list)
+    }
+
+    /// The statement with its WITH list made longer: one query for what each of them shows, and one that journals it all.
+    fn hoisted(&self, with: &With, writing: &[Writing<'_>], main: Option<&Rows>, heads: usize) -> Option<AloneForm> {
+        let slot = rewrite::first_param(self.statement.max_param)?;
+        let first_meta = slot + 1 + u16::from(main.is_some());
+        u16::try_from(heads).ok().filter(|n| *n < 64)?;
+        let names: Vec<_> = (1..=writing.len()).map(|n| format!("pgcanon_raw_{n}")).collect();
+        let mut weave = Weave::new(self.sql);
+        let mut sources = Vec::new();
+        for ((w, raw), meta) in writing.iter().zip(&names).zip(first_meta..) {
+            self.raw(&mut weave, w, raw);
+            sources.push((Source { cte: raw, meta }, Log::Rows));
+        }
+        weave.copy(with.list.end);
+        let returning = parts(&self.statement.kind).and_then(|(_, returning)| returning);
+        let result = match main {
+            None => {
+                weave.put(format!(", pgcanon_log AS ({})", rewrite::log(slot, &sources)));
+                weave.copy(self.statement.end);
+                AloneResult::Same
+            }
+            Some(rows) => {
+                sources.push((Source { cte: "pgcanon_dml", meta: slot + 1 }, Log::Rows));
+                weave.put(", pgcanon_dml AS (");
+                weave.copy(self.statement.end);
+                weave.put(rewrite::returning(returning.is_some(), &format!("{} AS pgcanon_image", rows.image)));
+                let (shown, result) = match returning {
+                    None => ("pg_catalog.count(*)", AloneResult::Count),
+                    Some(_) => ("*", AloneResult::Rows),
+                };
+                let log = rewrite::log(slot, &sources);
+                weave.put(format!("), pgcanon_log AS ({log}) SELECT {shown} FROM pgcanon_dml"));
+                result
+            }
+        };
+        Some(AloneForm { text: weave.finish(), first_param: slot, result })
+    }
+
+    /// One WITH query under our name with an image, and under the client's name what it returned.
+    fn raw(&self, weave: &mut Weave<'_>, w: &Writing<'_>, raw: &str) {
+        let cte = w.cte;
+        let bytes = |from: usize, to: usize| self.sql.get(from..to).unwrap_or_default();
+        let aliases = cte.aliases.map(|a| bytes(a.start, a.end)).unwrap_or_default();
+        let unnamed = w.own && parts_items(cte).is_none();
+        weave.copy(cte.name_span.start);
+        weave.skip(cte.aliases.map_or(cte.name_span.end, |a| a.end));
+        weave.put(raw);
+        if unnamed {
+            weave.put(aliases);
+        }
+        weave.copy(cte.body_end);
+        weave.put(rewrite::returning(w.own, &format!("{} AS pgcanon_image", w.rows.image)));
+        weave.copy(cte.body.end + 1); // its parenthesis
+        if let Some(shown) = &w.shown {
+            weave.put(", ");
+            weave.put(bytes(cte.name_span.start, cte.name_span.end));
+            weave.put(aliases);
+            weave.put(" AS (SELECT ");
+            weave.put(shown);
+            weave.put(format!(" FROM {raw})"));
+        }
+    }
+}
+
+fn parts_items(cte: &Cte) -> Option<&[Item]> {
+    let (_, returning) = cte.writes.as_deref().and_then(parts)?;
+    returning?.items.as_deref()
+}

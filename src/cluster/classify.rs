@@ -1,0 +1,178 @@
+//! What would become of the statements of a script on this node, without executing any of them.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+
+use crate::capture::decide::{Executed, Surroundings, decide, decide_execute};
+use crate::capture::lanes::Fate;
+use crate::capture::write::{Ask, Decision, Meaning, Refusal};
+use crate::catalog::load::{CatalogError, Named, load};
+use crate::catalog::relation::{Catalog, Oid};
+use crate::catalog::{ControlError, ControlSettings};
+use crate::config::Config;
+use crate::session::liveness;
+use crate::sql::script::{ScriptStatement, statements};
+use crate::sql::statement::{Kind, Statement, Written, read};
+use crate::sql::{LexOptions, Name, shape};
+use crate::wire::tls::TlsError;
+
+/// Questions that one statement may raise one after the other; each answers all names that it knows of.
+const ROUNDS: usize = 8;
+
+/// What `$1` means, as the connection's `search_path` has it, and what its role may see of it.
+const RESOLVE: &str = "\
+SELECT c.oid, c.relpersistence OPERATOR(pg_catalog.=) 't', c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'), \
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+           WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+           AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
+       pg_catalog.row_security_active(c.oid) \
+FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
+
+/// What would become of one statement.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Verdict {
+    /// Where it begins in the script, counted from 1.
+    pub line: usize,
+    #[serde(rename = "statement")]
+    pub shape: String,
+    #[serde(rename = "lane", serialize_with = "as_word")]
+    pub fate: Fate,
+    pub reason: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+}
+
+fn as_word<S: serde::Serializer>(fate: &Fate, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(fate.word())
+}
+
+/// Why nothing can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum ClassifyError {
+    #[error("`check --sql` asks the node what names mean: set control in the [node] section")]
+    NoControl,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Decides about each statement of a script, as the role of `control` and in its `search_path`.
+pub async fn classify(config: &Config, script: &[u8]) -> Result<Vec<Verdict>, ClassifyError> {
+    let control = config.node.control.as_ref().ok_or(ClassifyError::NoControl)?;
+    let control = ControlSettings::load(control, config.node.connect_timeout, liveness(&config.node))?;
+    let client = control.connect().await?;
+    let named = Named { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() };
+    let catalog = load(&client, &config.tables, &named).await?;
+    let mut node = Node { client, config, catalog, meanings: HashMap::new(), prepared: HashMap::new() };
+    let mut verdicts = Vec::new();
+    for statement in statements(script, LexOptions::default()) {
+        verdicts.push(node.judge(statement).await?);
+    }
+    Ok(verdicts)
+}
+
+type Key = (Option<Name>, Name);
+
+/// The node as a session of `control` sees it.
+struct Node<'a> {
+    client: Client,
+    config: &'a Config,
+    catalog: Catalog,
+    meanings: HashMap<Key, Meaning>,
+    /// SQL's own prepared statements, as far as the script has come.
+    prepared: HashMap<Name, (Vec<u8>, Statement)>,
+}
+
+// === impl Node ===
+
+impl Node<'_> {
+    async fn judge(&mut self, statement: ScriptStatement) -> Result<Verdict, ClassifyError> {
+        let ScriptStatement { line, sql } = statement;
+        let opts = LexOptions::default();
+        let said = read(&sql, opts);
+        let decision = self.decide(&sql, &said).await?;
+        let (fate, reason) = Fate::of(&decision);
+        let (detail, hint) = match &decision {
+            Decision::Refuse(Refusal { detail, hint, .. }) => (detail.clone(), hint.clone()),
+            Decision::Warn { refusal, .. } => (refusal.detail.clone(), refusal.hint.clone()),
+            Decision::Pass { .. } | Decision::Write(_) => (None, None),
+        };
+        let verdict = Verdict { line, shape: shape(&sql, opts), fate, reason: reason.to_owned(), detail, hint };
+        if let Kind::Prepare { name, .. } = said.kind {
+            self.prepared.insert(name, (sql, said));
+        }
+        Ok(verdict)
+    }
+
+    async fn decide(&mut self, sql: &[u8], said: &Statement) -> Result<Decision, ClassifyError> {
+        for _ in 0..ROUNDS {
+            match self.try_decide(sql, said) {
+                Ok(decision) => return Ok(decision),
+                Err(Ask(names)) => {
+                    for name in names {
+                        let meaning = self.resolve(&name).await?;
+                        self.meanings.insert((name.schema, name.name), meaning);
+                    }
+                }
+            }
+        }
+        // No statement is known that comes here; who is refused can at least ask.
+        Ok(Decision::Refuse(Refusal {
+            message: "what the names of this statement mean cannot be found out".to_owned(),
+            detail: None,
+            hint: None,
+        }))
+    }
+
+    fn try_decide(&self, sql: &[u8], said: &Statement) -> Result<Decision, Ask> {
+        let surroundings = Surroundings {
+            catalog: &self.catalog,
+            rules: &self.config.tables,
+            meaning: &|written: &Written| self.meanings.get(&(written.schema, written.name)).copied(),
+            encoding: "UTF8",
+            standard_conforming_strings: true,
+            params: &[],
+            settings: &Vec::new,
+        };
+        if let Some((prepare_sql, prepare)) = executed(said).and_then(|name| self.prepared.get(name)) {
+            let twin = "pgcanon_check";
+            return decide_execute(prepare_sql, prepare, sql, said, twin, &surroundings)
+                .map(|Executed { decision, .. }| decision);
+        }
+        decide(sql, said, &surroundings)
+    }
+
+    async fn resolve(&self, written: &Written) -> Result<Meaning, ClassifyError> {
+        let absent = Meaning { oid: None, can_select: false, row_security: false };
+        // A name in another encoding is none of the node's.
+        let Some(name) = regclass(written) else { return Ok(absent) };
+        let row = self.client.query_opt(RESOLVE, &[&name]).await.map_err(ControlError::from)?;
+        Ok(row.map_or(absent, |row| {
+            let temporary: bool = row.get(1);
+            Meaning { oid: (!temporary).then(|| Oid(row.get(0))), can_select: row.get(3), row_security: row.get(4) }
+        }))
+    }
+}
+
+/// The prepared statement that this one executes.
+fn executed(said: &Statement) -> Option<&Name> {
+    match &said.kind {
+        Kind::Execute { name, .. } => Some(name),
+        Kind::Explain { inner, .. } => executed(inner),
+        _ => None,
+    }
+}
+
+/// The name as `to_regclass` reads it.
+fn regclass(written: &Written) -> Option<String> {
+    let parts = written.schema.iter().chain([&written.name]);
+    let quoted = parts.map(|part| {
+        let part = std::str::from_utf8(part.as_bytes()).ok()?;
+        Some(format!("\"{}\"", part.replace('"', "\"\"")))
+    });
+    Some(quoted.collect::<Option<Vec<_>>>()?.join("."))
+}

@@ -1,0 +1,539 @@
+//! The extended protocol: the client's statements stay its own, its portals are bound to their capturing twins.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::capture::write::{AloneForm, AloneResult, BlockForm, Decision, Refusal, Write};
+use crate::journal::entry::{Lane, Param};
+use crate::session::machine::Status;
+use crate::sql::statement::{self, Kind, Statement};
+use crate::sql::{Effect, Name, effect};
+use crate::wire::error::Severity;
+use crate::wire::extended::{BINARY, Bind, Parse, Reader, put_close, put_execute, put_query};
+use crate::wire::message::split_cstr;
+
+use super::own::Own;
+use super::rows::Template;
+use super::run::{Form, Run};
+use super::simple::{Act, Judged, executed, no_fresh_snapshot, report};
+use super::{Engine, Next, Special, Step};
+
+/// OIDs below are the same on every node.
+const FIRST_USER_OID: u32 = 16384;
+
+/// A statement that the client has prepared on the wire.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    sql: Vec<u8>,
+    types: Vec<u32>,
+    statement: Statement,
+    effect: Effect,
+    /// Reads `pg_prepared_statements`.
+    looks: bool,
+    /// The decision, and the epoch that it was made in.
+    decided: RefCell<Option<(u64, Decision)>>,
+}
+
+/// A statement that the client has prepared by SQL.
+#[derive(Debug)]
+pub(super) struct SqlPrepared {
+    pub(super) sql: Vec<u8>,
+    pub(super) statement: Statement,
+}
+
+/// The capturing twin of a statement that was prepared by SQL.
+#[derive(Debug)]
+pub(super) struct SqlTwin {
+    pub(super) name: String,
+    /// The text that it was made with: another one when the table has changed.
+    pub(super) made: Option<Vec<u8>>,
+}
+
+/// What a portal of the client's runs.
+#[derive(Debug)]
+pub(super) enum Bound {
+    Control(Effect),
+    /// It may prepare or deallocate statements by SQL.
+    Session(Effect, Option<(Name, Rc<SqlPrepared>)>),
+    Write {
+        write: Arc<Write>,
+        form: Form,
+        params: Vec<Param>,
+        /// The image comes in binary.
+        binary: bool,
+    },
+}
+
+impl Engine {
+    pub(super) fn prepared_statement(&self, name: &Name) -> Option<&Rc<Prepared>> {
+        self.prepared.get(name)
+    }
+
+    pub(super) fn on_parse(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        let Some(parse) = Parse::read(body) else { return self.pass(frame) };
+        self.client_unsynced = true;
+        let name = Name::from_bytes(parse.statement);
+        let statement = statement::read(parse.sql, self.lex());
+        let looks = self.looks_at_statements(parse.sql);
+        let effect = effect(parse.sql, self.lex());
+        // A plain query is nothing to us; all others are looked at when they are bound, for names may mean something else then.
+        let plain = matches!(statement.kind, Kind::Select { into: None }) && statement.calls.is_empty();
+        let writes = statement.with.as_ref().is_some_and(|with| with.ctes.iter().any(|cte| cte.writes.is_some()));
+        let prepared = (!plain || writes || looks).then(|| {
+            Rc::new(Prepared {
+                sql: parse.sql.to_vec(),
+                types: parse.types.clone(),
+                statement,
+                effect,
+                looks,
+                decided: RefCell::new(None),
+            })
+        });
+        let before = match prepared {
+            Some(prepared) => self.prepared.insert(name, prepared),
+            None => self.prepared.remove(&name),
+        };
+        self.note_special(frame, Special::Parse(name, before));
+        Step::Verbatim
+    }
+
+    pub(super) fn on_bind(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        let Some(bind) = Bind::read(body) else { return self.pass(frame) };
+        self.client_unsynced = true;
+        let portal = Name::from_bytes(bind.portal);
+        let Some(prepared) = self.prepared.get(&Name::from_bytes(bind.statement)).cloned() else {
+            self.portals.remove(&portal);
+            return self.pass(frame);
+        };
+        if self.status() == Status::Failed && !self.turning {
+            self.bind_plain(portal, &prepared);
+            return self.pass(frame);
+        }
+        if prepared.looks {
+            self.hide_twins();
+        }
+        // Where a block begins or ends on the way, it has to be known which.
+        let control = is_control(prepared.effect);
+        if !control && self.turning && self.machine.awaits_reply() {
+            return Step::Wait;
+        }
+        if control {
+            self.bind_plain(portal, &prepared);
+            return self.pass(frame);
+        }
+        let Some(decision) = self.decide_prepared(&prepared) else { return Step::Wait };
+        let judged = Judged::of(decision, &prepared.statement);
+        self.take_effect(&judged);
+        match judged.act {
+            Act::Write(write) => self.bind_write(frame, &bind, portal, &prepared, write),
+            Act::Refuse(refusal) => {
+                self.portals.remove(&portal);
+                self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame())
+            }
+            Act::Pass | Act::Control(_) | Act::Prepare(..) => {
+                self.bind_plain(portal, &prepared);
+                self.pass(frame)
+            }
+        }
+    }
+
+    /// Binds what is not captured.
+    fn bind_plain(&mut self, portal: Name, prepared: &Prepared) {
+        let bound = match (&prepared.statement.kind, prepared.effect) {
+            (_, effect) if is_control(effect) => Bound::Control(effect),
+            (Kind::Prepare { name, .. }, effect) => {
+                let made = SqlPrepared { sql: prepared.sql.clone(), statement: prepared.statement.clone() };
+                Bound::Session(effect, Some((*name, Rc::new(made))))
+            }
+            (_, effect @ (Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll)) => {
+                Bound::Session(effect, None)
+            }
+            _ => {
+                self.portals.remove(&portal);
+                return;
+            }
+        };
+        self.portals.insert(portal, Rc::new(bound));
+    }
+
+    fn decide_prepared(&mut self, prepared: &Rc<Prepared>) -> Option<Decision> {
+        self.catalog(); // a newer one begins a new epoch
+        if let Some((epoch, decision)) = &*prepared.decided.borrow()
+            && *epoch == self.epoch
+        {
+            return Some(decision.clone());
+        }
+        let decision = match &prepared.statement.kind {
+            kind if executed(kind).is_some_and(|name| self.sql_prepared.contains_key(&name)) => {
+                let target = executed(kind).and_then(|name| self.sql_prepared.get(&name).cloned())?;
+                return self.decide_twin(&target, &prepared.sql, &prepared.statement);
+            }
+            Kind::Prepare { inner, body, .. } => {
+                let text = prepared.sql.get(body.start..body.end).unwrap_or_default();
+                match self.decide(text, inner, &[])? {
+                    Decision::Refuse(refusal) => Decision::Refuse(refusal),
+                    _ => Decision::Pass { unsettles: false },
+                }
+            }
+            _ => self.decide(&prepared.sql, &prepared.statement, &prepared.types)?,
+        };
+        *prepared.decided.borrow_mut() = Some((self.epoch, decision.clone()));
+        Some(decision)
+    }
+
+    fn bind_write(
+        &mut self,
+        frame: &[u8],
+        bind: &Bind<'_>,
+        portal: Name,
+        prepared: &Rc<Prepared>,
+        write: Arc<Write>,
+    ) -> Step {
+        let write = match settle_params(write, bind) {
+            Ok(write) => write,
+            Err(Decision::Refuse(refusal)) => {
+                return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
+            }
+            Err(_) => return self.pass(frame),
+        };
+        if self.pending.is_full() && (self.machine.awaits_reply() || !self.flush_or_poison()) {
+            return Step::Wait;
+        }
+        let in_block = self.in_block();
+        let params = text_params(bind, &prepared.types);
+        let only_alone = matches!(write.block, BlockForm::OnlyAlone);
+        // The client may fetch its rows one by one, or leave them: only the server itself sees all of them for sure.
+        if let Some(form) = &write.alone
+            && (!in_block && !self.wrapped || only_alone || write.returning)
+        {
+            let form = form.clone();
+            return self.bind_alone(bind, portal, prepared, &write, &form, params);
+        }
+        if write.fresh_snapshot && in_block {
+            match self.read_committed {
+                Some(true) => {}
+                Some(false) => {
+                    let refusal = no_fresh_snapshot();
+                    return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
+                }
+                None => {
+                    self.ask_isolation();
+                    return Step::Wait;
+                }
+            }
+        }
+        if !in_block && !self.wrapped {
+            self.wrap_extended();
+        }
+        for before in &write.before {
+            self.own_execute(before.as_bytes(), &[], &[], || Own::Needed);
+        }
+        self.note_write(&write);
+        let BlockForm::Imaged(rewritten) = &write.block else {
+            let bound = Bound::Write { write, form: Form::AsIs, params, binary: false };
+            self.portals.insert(portal, Rc::new(bound));
+            return self.pass(frame);
+        };
+        let template = Rc::new(Template { rewritten: rewritten.clone(), original: prepared.sql.clone() });
+        let twin = self.twin(&rewritten.sql, &prepared.types, template.clone()).bytes();
+        let (results, binary) = if write.returning { with_one_more(&bind.results) } else { (vec![BINARY], true) };
+        let bind = Bind { statement: &twin, results, ..bind.clone() };
+        self.send(Special::Bind(template), |out| bind.put(out));
+        self.portals.insert(portal, Rc::new(Bound::Write { write, form: Form::Imaged, params, binary }));
+        Step::Done
+    }
+
+    fn bind_alone(
+        &mut self,
+        bind: &Bind<'_>,
+        portal: Name,
+        prepared: &Rc<Prepared>,
+        write: &Arc<Write>,
+        form: &AloneForm,
+        params: Vec<Param>,
+    ) -> Step {
+        let metas = match self.metas(&write.heads, &params) {
+            Ok(metas) => metas,
+            Err(refusal) => {
+                return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
+            }
+        };
+        // Parameters that the text does not use are left out: ours follow those that it does.
+        let used = usize::from(form.first_param.saturating_sub(1));
+        let slot = self.slot();
+        let (our_types, ours) = super::simple::alone_params(&slot, &metas);
+        let mut types = prepared.types.clone();
+        types.resize(used, 0);
+        types.extend(our_types);
+        let mut formats: Vec<u16> = (0..used).map(|n| if bind.is_binary(n) { BINARY } else { 0 }).collect();
+        formats.extend(ours.iter().map(|_| BINARY));
+        let mut values = bind.params.clone();
+        values.resize(used, None);
+        values.extend(ours);
+        let (results, binary) = match form.result {
+            AloneResult::Rows => with_one_more(&bind.results),
+            AloneResult::Count => (vec![BINARY], true),
+            AloneResult::Tag { .. } => (vec![], false),
+            AloneResult::Own | AloneResult::Same => (bind.results.clone(), false),
+        };
+        let template = Rc::new(Template { rewritten: form.text.clone(), original: prepared.sql.clone() });
+        let twin = self.twin(&form.text.sql, &types, template.clone()).bytes();
+        let bind = Bind { portal: bind.portal, statement: &twin, formats, params: values, results };
+        self.send(Special::Bind(template), |out| bind.put(out));
+        self.journalled(write, metas);
+        let bound = Bound::Write { write: write.clone(), form: Form::Alone(form.result), params: Vec::new(), binary };
+        self.portals.insert(portal, Rc::new(bound));
+        Step::Done
+    }
+
+    pub(super) fn on_describe(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        self.client_unsynced = true;
+        let portal = body.strip_prefix(b"P").and_then(split_cstr).map(|(name, _)| Name::from_bytes(name));
+        let bound = portal.and_then(|name| self.portals.get(&name));
+        let Some(Bound::Write { write, form, .. }) = bound.map(|bound| &**bound) else { return self.pass(frame) };
+        if *form == Form::AsIs {
+            return self.pass(frame);
+        }
+        let run = Run::new(write.clone(), *form, Vec::new());
+        self.note_special(frame, Special::Describe { rows: run.shows_rows(), cut: run.cuts_rows(), simple: false });
+        Step::Verbatim
+    }
+
+    pub(super) fn on_execute(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        let Some((name, rest)) = split_cstr(body) else { return self.pass(frame) };
+        self.client_unsynced = true;
+        let Some(bound) = self.portals.get(&Name::from_bytes(name)).cloned() else { return self.pass(frame) };
+        match &*bound {
+            Bound::Control(effect) => self.execute_control(frame, *effect),
+            Bound::Session(effect, prepares) => {
+                self.forget_statements(*effect);
+                if let Some((name, prepared)) = prepares {
+                    self.sql_prepared.insert(*name, prepared.clone());
+                }
+                self.pass(frame)
+            }
+            Bound::Write { write, form, params, binary } => {
+                let run = Run::new(write.clone(), *form, params.clone());
+                let special = |run| Special::Execute(Box::new(run), *binary);
+                let limit = Reader(rest).u32().unwrap_or(0);
+                // With a limit the server would stop at our rows, and never say that it is complete.
+                if limit != 0 && !run.shows_rows() {
+                    self.send(special(run), |out| put_execute(out, name, 0));
+                    return Step::Done;
+                }
+                self.note_special(frame, special(run));
+                Step::Verbatim
+            }
+        }
+    }
+
+    fn execute_control(&mut self, frame: &[u8], effect: Effect) -> Step {
+        // What is under way may still have something for the journal.
+        if (self.turning || self.is_capturing()) && self.machine.awaits_reply() {
+            return Step::Wait;
+        }
+        if self.poisoned.is_some() && matches!(effect, Effect::Commit { .. } | Effect::PrepareTransaction) {
+            let error = self.poisoned.take().unwrap_or_default();
+            self.rollback_due = true;
+            return self.fail_extended("this cannot be committed", error);
+        }
+        if self.wrapped {
+            // The client takes the block over.
+            self.wrapped = false;
+        }
+        if !self.before_effect(effect) {
+            return Step::Wait;
+        }
+        self.turning = true;
+        self.note_special(frame, Special::Control(effect));
+        Step::Verbatim
+    }
+
+    pub(super) fn on_sync(&mut self, frame: &[u8]) -> Step {
+        if self.machine.is_skipping() {
+            self.client_unsynced = false;
+            if self.wrapped {
+                self.rollback_due = true;
+            }
+            return self.pass(frame);
+        }
+        if self.wrapped {
+            if self.machine.awaits_reply() {
+                return Step::Wait;
+            }
+            if let Some(error) = self.poisoned.take() {
+                self.rollback_due = true;
+                self.fail_extended("this cannot be committed", error);
+            } else {
+                match self.flush_for_commit() {
+                    Ok(true) => {
+                        self.committing = true;
+                        self.own_execute(b"COMMIT", &[], &[], || Own::Needed);
+                    }
+                    Ok(false) => return Step::Wait,
+                    Err(e) => {
+                        let error = self.own_error(&e);
+                        self.rollback_due = true;
+                        self.fail_extended("this cannot be committed", error);
+                    }
+                }
+            }
+        } else if self.status() == Status::Idle && self.client_unsynced && !self.turning {
+            self.end_implicit();
+            self.committing = self.last_meta.is_some();
+        }
+        self.client_unsynced = false;
+        self.pass(frame)
+    }
+
+    pub(super) fn on_close(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        self.client_unsynced = true;
+        if let Some((what, rest)) = body.split_first()
+            && let Some((name, _)) = split_cstr(rest)
+        {
+            let name = Name::from_bytes(name);
+            match what {
+                b'S' => drop(self.prepared.remove(&name)),
+                _ => drop(self.portals.remove(&name)),
+            }
+        }
+        self.pass(frame)
+    }
+
+    pub(super) fn on_function_call(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        let oid = Reader(body).u32().unwrap_or(0);
+        let catalog = self.catalog();
+        let found = catalog.functions.writing.iter().flat_map(|(name, all)| all.iter().map(move |f| (name, f)));
+        let refused = found.into_iter().find(|(_, function)| function.oid.0 == oid).map(|(name, function)| Refusal {
+            message: format!(
+                "function {} cannot be called: its changes cannot be replicated",
+                name.as_bytes().escape_ascii()
+            ),
+            detail: Some(function.why.clone()),
+            hint: Some("Send its statements one by one.".into()),
+        });
+        match refused {
+            Some(refusal) => {
+                let error = report(&refusal, Severity::Error).frame();
+                self.client_unsynced = false;
+                self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
+                Step::Done
+            }
+            None => self.pass(frame),
+        }
+    }
+
+    /// COPY data that goes to the server.
+    pub(super) fn copy_data(&mut self, data: &[u8]) {
+        let run = self.specials.iter_mut().find_map(|(_, special)| match special {
+            Special::Query(query) => query.copying(),
+            Special::Execute(run, _) if run.write.lane == Lane::Copy => Some(&mut **run),
+            _ => None,
+        });
+        if let Some(run) = run
+            && let Err(e) = run.take_copy(data, &mut self.pending)
+        {
+            self.poisoned = Some(self.own_error(&e));
+        }
+    }
+
+    /// Statements that the client has deallocated by SQL.
+    pub(super) fn forget_statements(&mut self, effect: Effect) {
+        match effect {
+            Effect::Deallocate(name) => {
+                self.prepared.remove(&name);
+                self.sql_prepared.remove(&name);
+            }
+            Effect::DeallocateAll | Effect::DiscardAll => {
+                self.prepared.retain(|name, _| name.is_empty());
+                self.sql_prepared.clear();
+                self.sql_twins.clear();
+                self.twins.take_all();
+            }
+            _ => {}
+        }
+    }
+
+    /// The name of the twin of a statement that was prepared by SQL.
+    pub(super) fn sql_twin_name(&mut self, prepared: &SqlPrepared) -> String {
+        let next = self.sql_twins.len();
+        let twin = self.sql_twins.entry(prepared.sql.clone());
+        twin.or_insert_with(|| SqlTwin { name: format!("pgcanon_sql_{next}"), made: None }).name.clone()
+    }
+
+    /// Prepares that twin, unless it is there as it should be.
+    pub(super) fn make_sql_twin(&mut self, prepared: &SqlPrepared, sql: &[u8]) {
+        let Some(twin) = self.sql_twins.get_mut(&prepared.sql) else { return };
+        if twin.made.as_deref() == Some(sql) {
+            return;
+        }
+        let old = twin.made.replace(sql.to_vec()).map(|_| twin.name.clone());
+        if let Some(old) = old {
+            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', old.as_bytes()));
+        }
+        self.own_execute(sql, &[], &[], || Own::Needed);
+    }
+
+    fn pass(&mut self, frame: &[u8]) -> Step {
+        self.note(frame);
+        Step::Verbatim
+    }
+
+    /// After a wrapped extended transaction has failed.
+    pub(super) fn rollback_next(&mut self) {
+        self.rollback_due = false;
+        self.next = Next::Rollback;
+    }
+}
+
+fn is_control(effect: Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Begin
+            | Effect::Commit { .. }
+            | Effect::Rollback { .. }
+            | Effect::PrepareTransaction
+            | Effect::Savepoint(_)
+            | Effect::Release(_)
+            | Effect::RollbackTo(_)
+    )
+}
+
+/// The write that is right for how the parameters are bound.
+fn settle_params(write: Arc<Write>, bind: &Bind<'_>) -> Result<Arc<Write>, Decision> {
+    let as_text = |param: &u16| {
+        let at = usize::from(*param).saturating_sub(1);
+        !bind.is_binary(at) && bind.params.get(at).is_some_and(Option::is_some)
+    };
+    if !write.binary_params.iter().any(as_text) {
+        return Ok(write);
+    }
+    match write.otherwise.as_deref() {
+        Some(Decision::Write(other)) => Ok(other.clone()),
+        Some(other) => Err(other.clone()),
+        None => Ok(write),
+    }
+}
+
+/// The parameters as a text's entry carries them.
+fn text_params(bind: &Bind<'_>, types: &[u32]) -> Vec<Param> {
+    bind.params
+        .iter()
+        .enumerate()
+        .map(|(at, value)| Param {
+            type_oid: types.get(at).copied().filter(|oid| *oid < FIRST_USER_OID).unwrap_or(0),
+            binary: bind.is_binary(at),
+            value: value.map(<[u8]>::to_vec),
+        })
+        .collect()
+}
+
+/// Result formats for one more column, and whether that comes in binary.
+fn with_one_more(results: &[u16]) -> (Vec<u16>, bool) {
+    match results {
+        [] => (vec![], false),
+        [one] => (vec![*one], *one == BINARY),
+        many => ([many, &[BINARY]].concat(), true),
+    }
+}

@@ -1,0 +1,81 @@
+//! What relation names mean in this session: asked of its own server, remembered until something may have changed it.
+
+use std::collections::HashMap;
+
+use crate::capture::write::Meaning;
+use crate::catalog::relation::Oid;
+use crate::sql::Name;
+use crate::sql::statement::Written;
+use crate::wire::extended::Reader;
+
+/// Asks what `$1` means here, with every name and operator spelled out: the session's search_path may be anything.
+pub(super) const RESOLVE: &[u8] =
+    b"SELECT c.oid::pg_catalog.int8::pg_catalog.text, c.relpersistence::pg_catalog.text, \
+    (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+    WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+    AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')))::pg_catalog.text, \
+    pg_catalog.row_security_active(c.oid)::pg_catalog.text \
+    FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
+
+type Key = (Option<Name>, Name);
+
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    known: HashMap<Key, Meaning>,
+}
+
+impl Names {
+    pub(super) fn get(&self, written: &Written) -> Option<Meaning> {
+        self.known.get(&key(written)).copied()
+    }
+
+    /// No such relation, until a row says otherwise.
+    pub(super) fn absent(&mut self, written: &Written) {
+        self.known.insert(key(written), Meaning { oid: None, can_select: false, row_security: false });
+    }
+
+    /// The DataRow that answers [`RESOLVE`].
+    pub(super) fn learn(&mut self, written: &Written, row: &[u8]) -> Option<()> {
+        let mut reader = Reader(row);
+        let count = reader.u16()?;
+        let values = (0..count).map(|_| reader.value()).collect::<Option<Vec<_>>>()?;
+        let [Some(oid), Some(persistence), Some(can_select), Some(row_security)] = values.as_slice() else {
+            return None;
+        };
+        let oid = std::str::from_utf8(oid).ok()?.parse().ok()?;
+        let temporary = *persistence == b"t";
+        self.known.insert(
+            key(written),
+            Meaning {
+                oid: (!temporary).then_some(Oid(oid)),
+                can_select: *can_select == b"true",
+                row_security: *row_security == b"true",
+            },
+        );
+        Some(())
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+    }
+}
+
+fn key(written: &Written) -> Key {
+    (written.schema, written.name)
+}
+
+/// The name as `to_regclass` reads it.
+pub(super) fn quoted(written: &Written) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in written.schema.iter().chain([&written.name]) {
+        if !out.is_empty() {
+            out.push(b'.');
+        }
+        out.push(b'"');
+        for &b in part.as_bytes() {
+            out.extend(std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 }));
+        }
+        out.push(b'"');
+    }
+    out
+}

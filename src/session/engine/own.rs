@@ -1,0 +1,313 @@
+//! Our own requests within the client's session: asking what names mean, writing the journal, opening and ending the block
+//! around an implicit transaction.
+
+use tracing::warn;
+
+use crate::catalog::relation::Catalog;
+use crate::sql::statement::{Kind, Statement, Written};
+use crate::wire::error::{Report, sqlstate};
+use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
+use crate::wire::message::back;
+
+use super::names::{RESOLVE, quoted};
+use super::pending::PendingError;
+use super::rows::Template;
+use super::twins::Need;
+use super::{Engine, Next, Special, Step};
+
+const INT2: u32 = 21;
+const TEXT: u32 = 25;
+const BYTEA: u32 = 17;
+
+/// Portal of our own statements: the unnamed one may be the client's.
+const PORTAL: &[u8] = b"pgcanon";
+
+const APPEND: &[u8] = b"INSERT INTO pgcanon.journal (slot, meta, data) VALUES ($1, $2, $3)";
+
+/// Takes the transaction's place in the order once more, if it has written anything at all.
+const MARK: &[u8] = b"INSERT INTO pgcanon.journal (slot, meta, data) SELECT $1, $2, ''::pg_catalog.bytea \
+    WHERE pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+
+const CHECK_CONSTRAINTS: &[u8] = b"SET CONSTRAINTS ALL IMMEDIATE";
+
+/// What is asked of ours, and what its answers are for.
+#[derive(Debug)]
+pub(super) enum Own {
+    /// Answers mean nothing, errors least of all.
+    Ignore,
+    Resolve(Written),
+    Isolation,
+    /// The BEGIN around a simple query.
+    Begin,
+    /// The rows are the catalog as this session sees it, as JSON.
+    Catalog(Vec<u8>),
+    /// A step whose failure fails what the client asked for.
+    Needed,
+    /// The COMMIT of a wrapped simple query.
+    Commit,
+    /// Its ReadyForQuery is the client's.
+    Rollback,
+}
+
+impl Engine {
+    // === asking ===
+
+    pub(super) fn ask_name(&mut self, written: &Written) {
+        self.names.absent(written);
+        let name = quoted(written);
+        self.own_execute(RESOLVE, &[TEXT], &[Some(&name)], || Own::Resolve(*written));
+        self.sync_if_settled();
+    }
+
+    /// Whether this session has changed the catalog since the shared one was read, and it matters.
+    pub(super) fn needs_private_catalog(&self, statement: &Statement) -> bool {
+        let matters = !matches!(
+            statement.kind,
+            Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare | Kind::Unknown | Kind::Prepare { .. }
+        );
+        self.changed && self.private.is_none() && matters
+    }
+
+    /// Reads the catalog within the session.
+    pub(super) fn ask_catalog(&mut self) {
+        let sql = self.links.catalog_sql.clone();
+        self.own_execute(sql.as_bytes(), &[], &[], || Own::Catalog(Vec::new()));
+        self.sync_if_settled();
+    }
+
+    pub(super) fn learn_catalog(&mut self, json: &[u8]) {
+        match self.links.read_catalog(json) {
+            Ok(catalog) => self.set_private(catalog),
+            Err(e) => warn!(error = %e, "cannot read the catalog within a session"),
+        }
+    }
+
+    pub(super) fn ask_isolation(&mut self) {
+        self.own_execute(b"SHOW transaction_isolation", &[], &[], || Own::Isolation);
+        self.sync_if_settled();
+    }
+
+    fn set_private(&mut self, catalog: Catalog) {
+        self.private = Some(std::sync::Arc::new(catalog));
+        self.names.forget();
+        self.epoch += 1;
+    }
+
+    /// Within a pipeline the client's own Sync comes.
+    fn sync_if_settled(&mut self) {
+        if !self.client_unsynced {
+            self.send(Special::HiddenSync, put_sync);
+        }
+    }
+
+    // === statements ===
+
+    /// Executes a statement of ours by the extended protocol, prepared once.
+    pub(super) fn own_execute(&mut self, sql: &[u8], types: &[u32], params: &[Option<&[u8]>], own: impl Fn() -> Own) {
+        let special = || match own() {
+            Own::Needed => Special::Step(None),
+            _ => Special::Own(Own::Ignore),
+        };
+        let twin = self.twin(sql, types, std::rc::Rc::default()).bytes();
+        let binary = types.iter().map(|oid| u16::from(*oid != TEXT)).collect();
+        let bind = Bind { portal: PORTAL, statement: &twin, formats: binary, params: params.to_vec(), results: vec![] };
+        self.send(special(), |out| bind.put(out));
+        self.send(Special::Own(own()), |out| put_execute(out, PORTAL, 0));
+        self.send(special(), |out| put_close(out, b'P', PORTAL));
+    }
+
+    /// The twin with this text, parsed if it is not there yet.
+    pub(super) fn twin(
+        &mut self,
+        sql: &[u8],
+        types: &[u32],
+        template: std::rc::Rc<Template>,
+    ) -> super::twins::TwinName {
+        let (name, need) = self.twins.take(sql, types);
+        if let Need::Parse { close } = need {
+            if let Some(old) = close {
+                self.close_twin(old);
+            }
+            let bytes = name.bytes();
+            let parse = Parse { statement: &bytes, sql, types: types.to_vec() };
+            self.send(Special::Twin(name, template), |out| parse.put(out));
+        }
+        name
+    }
+
+    fn close_twin(&mut self, name: super::twins::TwinName) {
+        self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', &name.bytes()));
+    }
+
+    /// A client that looks at the session's prepared statements sees its own only.
+    pub(super) fn hide_twins(&mut self) {
+        let twins = self.twins.take_all();
+        if twins.is_empty() {
+            return;
+        }
+        for twin in std::mem::take(&mut self.sql_twins).into_values() {
+            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', twin.name.as_bytes()));
+        }
+        twins.into_iter().for_each(|name| self.close_twin(name));
+        self.sync_if_settled();
+    }
+
+    // === the journal ===
+
+    /// Sends everything that waits for the journal; `false` where more is left, to be sent when this is answered.
+    pub(super) fn flush(&mut self) -> Result<bool, PendingError> {
+        /// Batches that are on their way at once.
+        const AHEAD: usize = 4;
+        for _ in 0..AHEAD {
+            let Some(data) = self.pending.take_batch()? else { break };
+            let meta = self.appender().own(&data);
+            self.append(&meta, &data);
+            self.last_meta = Some(meta);
+            self.marker_due = false;
+        }
+        Ok(self.pending.is_empty())
+    }
+
+    fn append(&mut self, meta: &[u8], data: &[u8]) {
+        let slot = self.slot();
+        self.own_execute(APPEND, &[INT2, BYTEA, BYTEA], &[Some(&slot), Some(meta), Some(data)], || Own::Needed);
+    }
+
+    /// Everything that has to be in the journal before the transaction commits; `false` as with [`Engine::flush`].
+    pub(super) fn flush_for_commit(&mut self) -> Result<bool, PendingError> {
+        let due = self.marker_due || !self.pending.is_empty();
+        if due && std::mem::take(&mut self.constraints_due) {
+            self.own_execute(CHECK_CONSTRAINTS, &[], &[], || Own::Needed);
+        }
+        if !self.flush()? {
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.marker_due) {
+            let meta = self.appender().own(&[]);
+            let slot = self.slot();
+            self.own_execute(MARK, &[INT2, BYTEA], &[Some(&slot), Some(&meta)], || Own::Needed);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn slot(&self) -> [u8; 2] {
+        self.links.slot.borrow().to_be_bytes()
+    }
+
+    // === the block around an implicit transaction ===
+
+    /// Opens it, in the simple protocol.
+    pub(super) fn wrap_simple(&mut self) {
+        self.wrapped = true;
+        self.send(Special::Own(Own::Begin), |out| put_query(out, b"BEGIN"));
+    }
+
+    /// Opens it within a pipeline: what was done since the last Sync becomes part of it.
+    pub(super) fn wrap_extended(&mut self) {
+        self.wrapped = true;
+        self.own_execute(b"BEGIN", &[], &[], || Own::Needed);
+    }
+
+    /// Everything that was asked is answered.
+    pub(super) fn on_answered(&mut self) {
+        match std::mem::take(&mut self.next) {
+            Next::Segment if !self.segments.is_empty() => self.next_segment(),
+            Next::Client | Next::Segment => {
+                if self.waiting {
+                    self.resume();
+                }
+            }
+            Next::CommitWrapped => self.commit_wrapped(),
+            Next::Rollback => self.send(Special::Own(Own::Rollback), |out| put_query(out, b"ROLLBACK")),
+        }
+    }
+
+    /// Asks the server to hand out what it keeps back.
+    pub(super) fn push_flush(&mut self) {
+        if self.machine.awaits_reply() {
+            put_flush(&mut self.up);
+        }
+    }
+
+    fn commit_wrapped(&mut self) {
+        if let Some(error) = self.poisoned.take() {
+            return self.fail_wrapped(error);
+        }
+        match self.flush_for_commit() {
+            Ok(true) => {
+                self.committing = true;
+                self.send(Special::Own(Own::Commit), |out| put_query(out, b"COMMIT"));
+            }
+            Ok(false) => {
+                self.next = Next::CommitWrapped;
+                self.push_flush();
+            }
+            Err(e) => {
+                let error = self.own_error(&e);
+                self.fail_wrapped(error);
+            }
+        }
+    }
+
+    /// The wrapped query fails at its very end.
+    fn fail_wrapped(&mut self, error: Vec<u8>) {
+        self.withheld.clear();
+        self.down.extend_from_slice(&error);
+        self.send(Special::Own(Own::Rollback), |out| put_query(out, b"ROLLBACK"));
+    }
+
+    // === failing ===
+
+    /// What the client is told when capture itself fails.
+    pub(super) fn own_error(&self, error: &dyn std::fmt::Display) -> Vec<u8> {
+        warn!(%error, "a transaction cannot be captured and is refused");
+        Report::error(sqlstate::SYSTEM_ERROR, format!("the transaction cannot be replicated: {error}")).frame()
+    }
+
+    /// A statement that the server will refuse, for one that we refuse: so that the session is where it would be after
+    /// any error. The server's log shows our words.
+    pub(super) fn failing(words: &str) -> Vec<u8> {
+        let words: String = words.chars().map(|c| if matches!(c, '\'' | '\\' | '\0') { ' ' } else { c }).collect();
+        format!("SELECT 'pgcanon: {words}'::pg_catalog.int4").into_bytes()
+    }
+
+    /// [`Engine::failing`] in the extended protocol.
+    pub(super) fn fail_extended(&mut self, words: &str, error: Vec<u8>) -> Step {
+        let sql = Self::failing(words);
+        let parse = Parse { statement: PORTAL, sql: &sql, types: vec![] };
+        self.send(Special::Refused(error), |out| parse.put(out));
+        Step::Done
+    }
+
+    /// Answers of ours that the client never sees.
+    pub(super) fn own_reply(&mut self, own: &mut Own, tag: u8, body: &[u8]) {
+        match (own, tag) {
+            (Own::Resolve(written), back::DATA_ROW) => {
+                let written = *written;
+                if self.names.learn(&written, body).is_none() {
+                    warn!("the server does not say what a name means in the expected way");
+                }
+            }
+            (Own::Isolation, back::DATA_ROW) => {
+                let level = Reader(body.get(2..).unwrap_or_default()).value().flatten();
+                self.read_committed = Some(matches!(level, Some(b"read committed" | b"read uncommitted")));
+            }
+            (Own::Catalog(json), back::DATA_ROW) => {
+                let mut reader = Reader(body);
+                if reader.u16() == Some(1)
+                    && let Some(Some(value)) = reader.value()
+                {
+                    json.extend_from_slice(value);
+                }
+            }
+            (Own::Catalog(json), back::COMMAND_COMPLETE) => {
+                let json = std::mem::take(json);
+                self.learn_catalog(&json);
+            }
+            (Own::Resolve(_) | Own::Catalog(_) | Own::Isolation | Own::Ignore, back::ERROR) => {
+                warn!(error = crate::wire::error::describe_error(body), "a question of the proxy's own failed");
+            }
+            _ => {}
+        }
+    }
+}

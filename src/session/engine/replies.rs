@@ -1,0 +1,520 @@
+//! What the server answers, shown to the client as answers to what it asked.
+
+use crate::session::machine::{Reply, Status};
+use crate::sql::{ClientEncoding, Effect, Name};
+use crate::wire::frame::{BadFrame, Frame};
+use crate::wire::message::{back, put_frame, split_cstr};
+
+use super::assemble::{HEADER, Piece};
+use super::own::Own;
+use super::rows::{Characters, cut_description, cut_row, map_error};
+use super::run::{Form, Run};
+use super::simple::{PieceRun, QueryRun, Ready};
+use super::{Engine, Next, Special, body_len, server_wait};
+
+/// How a reply reaches the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Verbatim,
+    /// Not at all, or as what was put out in its place.
+    Instead,
+}
+
+impl QueryRun {
+    /// The COPY that is running, or about to.
+    pub(super) fn copying(&mut self) -> Option<&mut Run> {
+        self.pieces.iter_mut().skip(self.at).find_map(|piece| match piece {
+            PieceRun::Write(run) if run.write.lane == crate::journal::entry::Lane::Copy => Some(&mut **run),
+            _ => None,
+        })
+    }
+}
+
+impl Engine {
+    /// Takes bytes from the server; `true` if they all go to the client as they are.
+    pub(crate) fn on_server(&mut self, chunk: &[u8]) -> Result<bool, BadFrame> {
+        let mut plain = self.down.is_empty().then_some(0);
+        let mut rest = chunk;
+        loop {
+            let wanted = !self.specials.is_empty();
+            let mark = self.down.len();
+            let Some(piece) = self.server_in.next(&mut rest, |tag, _| server_wait(tag, wanted))? else {
+                if !self.server_in.at_boundary() {
+                    self.down_plain(&mut plain, chunk, mark);
+                }
+                break;
+            };
+            let shown = match &piece {
+                Piece::Whole(frame) => self.server_frame(frame),
+                Piece::Joined(frame) => self.server_frame(frame),
+                Piece::Begin { bytes } => self.server_frame(bytes),
+                Piece::More(_) => Shown::Verbatim,
+            };
+            let end = chunk.len() - rest.len();
+            match (shown, piece) {
+                (Shown::Verbatim, Piece::Whole(_) | Piece::More(_)) if plain.is_some() && self.down.len() == mark => {
+                    plain = Some(end);
+                }
+                (shown, piece) => {
+                    self.down_plain(&mut plain, chunk, mark);
+                    if shown == Shown::Verbatim {
+                        match piece {
+                            Piece::Whole(bytes) | Piece::More(bytes) => self.down.extend_from_slice(bytes),
+                            Piece::Joined(bytes) | Piece::Begin { bytes } => self.down.extend_from_slice(&bytes),
+                        }
+                    }
+                }
+            }
+            if let Some(tag) = self.unexpected {
+                return Err(BadFrame { tag, len: 0 });
+            }
+            if !self.machine.awaits_reply() {
+                let mark = self.down.len();
+                self.turning = false;
+                self.on_answered();
+                if self.down.len() > mark {
+                    self.down_plain(&mut plain, chunk, mark);
+                }
+            }
+        }
+        if plain == Some(chunk.len()) {
+            return Ok(true);
+        }
+        let mark = self.down.len();
+        self.down_plain(&mut plain, chunk, mark);
+        Ok(false)
+    }
+
+    fn down_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
+        if let Some(upto) = plain.take() {
+            let own = self.down.split_off(mark);
+            self.down.extend_from_slice(chunk.get(..upto).unwrap_or_default());
+            self.down.extend_from_slice(&own);
+        }
+    }
+
+    fn server_frame(&mut self, frame: &[u8]) -> Shown {
+        let Some((&tag, _)) = frame.split_first() else { return Shown::Verbatim };
+        let body = frame.get(HEADER..).unwrap_or_default();
+        if tag == back::PARAMETER_STATUS {
+            self.on_parameter(body);
+        }
+        let known = !self.machine.is_lost();
+        let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
+        match self.machine.on_backend(Frame { tag, body_len, head: body }) {
+            Reply::Async => Shown::Verbatim,
+            Reply::Unexpected => {
+                // What follows could not be captured, and must not run.
+                self.unexpected = known.then_some(tag);
+                Shown::Verbatim
+            }
+            Reply::To(id) => {
+                // Those before it were passed over by the server.
+                while let Some((first, _)) = self.specials.front()
+                    && *first < id
+                {
+                    if let Some((_, special)) = self.specials.pop_front() {
+                        self.abandon(special);
+                    }
+                }
+                if self.specials.front().is_some_and(|(first, _)| *first == id)
+                    && let Some((_, special)) = self.specials.pop_front()
+                {
+                    self.special(id, special, tag, body)
+                } else {
+                    self.plain(tag)
+                }
+            }
+        }
+    }
+
+    /// An answer to a request that was relayed as it is.
+    fn plain(&mut self, tag: u8) -> Shown {
+        if tag == back::READY { self.ready() } else { Shown::Verbatim }
+    }
+
+    /// A ReadyForQuery that would be the client's.
+    fn ready(&mut self) -> Shown {
+        self.turned = None;
+        // Requests behind this one are of another transaction: what they have left here is theirs.
+        if self.machine.awaits_reply() {
+            if self.last_meta.is_some() {
+                self.links.wake();
+            }
+            return Shown::Verbatim;
+        }
+        self.committing = false;
+        if std::mem::take(&mut self.rollback_due) && self.machine.status() == Status::Failed {
+            self.rollback_next();
+            return Shown::Instead;
+        }
+        if self.machine.status() == Status::Idle {
+            self.transaction_over();
+        }
+        Shown::Verbatim
+    }
+
+    /// Nothing of the transaction is left.
+    fn transaction_over(&mut self) {
+        if self.last_meta.take().is_some() {
+            self.links.wake();
+        }
+        self.pending.clear();
+        self.wrapped = false;
+        self.marker_due = false;
+        self.constraints_due = false;
+        self.poisoned = None;
+        self.read_committed = None;
+        if std::mem::take(&mut self.unsettled) {
+            self.names.forget();
+            self.epoch += 1;
+        }
+        self.portals.clear();
+        self.catalog_committed();
+    }
+
+    fn special(&mut self, id: crate::session::machine::RequestId, special: Special, tag: u8, body: &[u8]) -> Shown {
+        match special {
+            Special::Own(own) => self.own(id, own, tag, body),
+            Special::Step(template) => match tag {
+                back::ERROR => {
+                    self.show_error(template.as_deref(), body);
+                    self.step_failed();
+                    Shown::Instead
+                }
+                _ => Shown::Instead,
+            },
+            Special::Twin(name, template) => {
+                if tag == back::ERROR {
+                    self.twins.forget(name);
+                    self.show_error(Some(&template), body);
+                    self.step_failed();
+                }
+                Shown::Instead
+            }
+            Special::Parse(name, before) => {
+                if tag == back::ERROR {
+                    self.unparse(name, before);
+                }
+                Shown::Verbatim
+            }
+            Special::Bind(template) => match tag {
+                back::ERROR => {
+                    self.show_error(Some(&template), body);
+                    Shown::Instead
+                }
+                _ => Shown::Verbatim,
+            },
+            Special::Describe { simple: true, .. } if tag == back::NO_DATA => Shown::Instead,
+            Special::Describe { rows, cut, .. } => self.describe(tag, body, rows, cut),
+            Special::Execute(run, binary) => self.execute(id, run, binary, tag, body),
+            Special::Query(query) => self.query_reply(id, query, tag, body),
+            Special::Control(effect) => {
+                if tag == back::COMMAND_COMPLETE {
+                    self.turned = turned(effect).or(self.turned);
+                }
+                Shown::Verbatim
+            }
+            Special::Refused(error) => match tag {
+                back::ERROR if !is_aborted(body) => {
+                    self.down.extend_from_slice(&error);
+                    Shown::Instead
+                }
+                _ => Shown::Verbatim,
+            },
+            Special::HiddenSync => {
+                self.ready_hidden();
+                Shown::Instead
+            }
+            Special::ErrorSync => self.ready(),
+            Special::SegmentSync => self.segment_ready(),
+            Special::Syntax => {
+                if tag == back::ERROR && field(body, b'R') != Some(b"exec_parse_message") {
+                    self.segments.clear();
+                    self.down.extend_from_slice(&framed_error(body));
+                    self.syntax_failed = true;
+                }
+                Shown::Instead
+            }
+        }
+    }
+
+    fn put_back_special(&mut self, id: crate::session::machine::RequestId, special: Special) {
+        self.specials.push_front((id, special));
+    }
+
+    /// A request that the server has passed over after an error.
+    fn abandon(&mut self, special: Special) {
+        match special {
+            Special::Twin(name, _) => self.twins.forget(name),
+            Special::Parse(name, before) => self.unparse(name, before),
+            _ => {}
+        }
+    }
+
+    /// A Parse of the client's has failed: what had the name before has it still; the unnamed one is gone.
+    fn unparse(&mut self, name: Name, before: Option<std::rc::Rc<super::extended::Prepared>>) {
+        match before {
+            Some(before) if !name.is_empty() => drop(self.prepared.insert(name, before)),
+            _ => drop(self.prepared.remove(&name)),
+        }
+    }
+
+    // === errors ===
+
+    fn show_error(&mut self, template: Option<&super::rows::Template>, body: &[u8]) {
+        let shown = match template {
+            Some(template) if !template.rewritten.inserted.is_empty() => map_error(body, template, self.characters()),
+            _ => framed_error(body),
+        };
+        self.down.extend_from_slice(&shown);
+    }
+
+    /// A step of ours has failed, in the place of what the client asked for.
+    fn step_failed(&mut self) {
+        if self.committing || self.wrapped {
+            self.rollback_due = true;
+        }
+        self.pending.clear();
+        self.withheld.clear();
+        self.segments.clear();
+        if self.machine.is_skipping() && !self.client_unsynced {
+            self.send(Special::ErrorSync, crate::wire::extended::put_sync);
+            if self.waiting && self.backlog.first() == Some(&crate::wire::message::front::QUERY) {
+                self.drop_query = true;
+            }
+        }
+        self.next = Next::Client;
+    }
+
+    fn characters(&self) -> Characters {
+        let encoding = self.lex().encoding;
+        let utf8 = encoding == ClientEncoding::AsciiSafe && self.encoding_name() == "UTF8";
+        Characters { encoding, utf8 }
+    }
+
+    // === our own ===
+
+    fn own(&mut self, id: crate::session::machine::RequestId, mut own: Own, tag: u8, body: &[u8]) -> Shown {
+        match (&own, tag) {
+            (Own::Commit, back::ERROR) => {
+                self.withheld.clear();
+                self.put_back_special(id, Special::Own(own));
+                return Shown::Verbatim;
+            }
+            (Own::Commit | Own::Rollback, back::READY) => {
+                let withheld = std::mem::take(&mut self.withheld);
+                self.down.extend_from_slice(&withheld);
+                self.committing = false;
+                self.rollback_due = false;
+                self.transaction_over();
+                return Shown::Verbatim;
+            }
+            (Own::Needed, back::ERROR) => {
+                self.show_error(None, body);
+                self.step_failed();
+                return Shown::Instead;
+            }
+            _ => {}
+        }
+        self.own_reply(&mut own, tag, body);
+        if !ends(tag, &own) {
+            self.put_back_special(id, Special::Own(own));
+        }
+        Shown::Instead
+    }
+
+    /// A ReadyForQuery of ours alone.
+    fn ready_hidden(&mut self) {
+        if std::mem::take(&mut self.syntax_failed) {
+            put_frame(&mut self.down, back::READY, status_byte(self.machine.status()));
+            self.next = Next::Client;
+        }
+    }
+
+    // === rows ===
+
+    fn describe(&mut self, tag: u8, body: &[u8], rows: bool, cut: bool) -> Shown {
+        if tag != back::ROW_DESCRIPTION {
+            return Shown::Verbatim;
+        }
+        if !rows {
+            put_frame(&mut self.down, back::NO_DATA, &[]);
+            return Shown::Instead;
+        }
+        if !cut {
+            return Shown::Verbatim;
+        }
+        self.down.extend_from_slice(&cut_description(body).unwrap_or_default());
+        Shown::Instead
+    }
+
+    /// A reply to a captured statement; the run is over when the flag says so.
+    fn run_reply(&mut self, run: &mut Run, binary: bool, tag: u8, body: &[u8]) -> Shown {
+        let done = match tag {
+            back::DATA_ROW => {
+                if !run.shows_rows() && matches!(run.form, Form::Alone(_)) {
+                    let value = cut_row(body).and_then(|(_, value)| value);
+                    run.take_count(value, binary).map(|()| Shown::Instead)
+                } else if run.cuts_rows() {
+                    let Some((row, value)) = cut_row(body) else { return Shown::Verbatim };
+                    if run.shows_rows() {
+                        row.put(&mut self.down);
+                    }
+                    run.take(value, binary, &mut self.pending).map(|()| Shown::Instead)
+                } else {
+                    Ok(Shown::Verbatim)
+                }
+            }
+            back::ROW_DESCRIPTION if !run.shows_rows() => Ok(Shown::Instead),
+            back::ROW_DESCRIPTION if run.cuts_rows() => {
+                self.down.extend_from_slice(&cut_description(body).unwrap_or_default());
+                Ok(Shown::Instead)
+            }
+            back::COMMAND_COMPLETE => {
+                let tag = split_cstr(body).map_or(body, |(tag, _)| tag);
+                run.complete(tag, &mut self.pending).map(|instead| match instead {
+                    Some(frame) => {
+                        self.down.extend_from_slice(&frame);
+                        Shown::Instead
+                    }
+                    None => Shown::Verbatim,
+                })
+            }
+            _ => Ok(Shown::Verbatim),
+        };
+        done.unwrap_or_else(|e| {
+            self.poisoned = Some(self.own_error(&e));
+            Shown::Verbatim
+        })
+    }
+
+    fn execute(
+        &mut self,
+        id: crate::session::machine::RequestId,
+        mut run: Box<Run>,
+        binary: bool,
+        tag: u8,
+        body: &[u8],
+    ) -> Shown {
+        let shown = self.run_reply(&mut run, binary, tag, body);
+        let over = matches!(tag, back::COMMAND_COMPLETE | back::ERROR | back::PORTAL_SUSPENDED | back::EMPTY_QUERY);
+        if !over {
+            self.put_back_special(id, Special::Execute(run, binary));
+        }
+        shown
+    }
+
+    // === simple queries ===
+
+    fn query_reply(
+        &mut self,
+        id: crate::session::machine::RequestId,
+        mut query: Box<QueryRun>,
+        tag: u8,
+        body: &[u8],
+    ) -> Shown {
+        if tag == back::READY {
+            return self.query_ready(&query);
+        }
+        let mark = self.down.len();
+        let at = query.at;
+        let last = at.saturating_add(1) == query.pieces.len();
+        let mut shown = match (tag, query.pieces.get_mut(at)) {
+            (back::ERROR, _) => {
+                query.failed = true;
+                self.show_error(Some(&query.template), body);
+                self.withheld.clear();
+                Shown::Instead
+            }
+            (_, Some(PieceRun::Own)) => Shown::Instead,
+            (_, Some(PieceRun::Write(run))) => self.run_reply(run, false, tag, body),
+            (back::COMMAND_COMPLETE, Some(PieceRun::Prepare(name, prepared))) => {
+                self.sql_prepared.insert(*name, prepared.clone());
+                Shown::Verbatim
+            }
+            _ => Shown::Verbatim,
+        };
+        if tag == back::COMMAND_COMPLETE {
+            query.at = at.saturating_add(1);
+            if last && query.ready == Ready::Wrapped {
+                // Until the block around it is committed, the query has not succeeded.
+                self.withheld = if shown == Shown::Verbatim {
+                    let mut frame = Vec::new();
+                    put_frame(&mut frame, tag, body);
+                    frame
+                } else {
+                    self.down.split_off(mark)
+                };
+                shown = Shown::Instead;
+            }
+        }
+        self.put_back_special(id, Special::Query(query));
+        shown
+    }
+
+    fn query_ready(&mut self, query: &QueryRun) -> Shown {
+        match query.ready {
+            Ready::Wrapped => {
+                self.next = if query.failed { Next::Rollback } else { Next::CommitWrapped };
+                Shown::Instead
+            }
+            Ready::Segment if !query.failed => Shown::Instead,
+            Ready::Segment => {
+                self.segments.clear();
+                self.rollback_due |= self.wrapped;
+                self.ready()
+            }
+            Ready::Shown => self.ready(),
+        }
+    }
+
+    fn segment_ready(&mut self) -> Shown {
+        if self.segments.is_empty() { self.ready() } else { Shown::Instead }
+    }
+}
+
+/// Where a transaction stands when this has completed.
+fn turned(effect: Effect) -> Option<Status> {
+    match effect {
+        Effect::Begin | Effect::RollbackTo(_) => Some(Status::Block),
+        Effect::Commit { chain } | Effect::Rollback { chain } => Some(if chain { Status::Block } else { Status::Idle }),
+        Effect::PrepareTransaction => Some(Status::Idle),
+        _ => None,
+    }
+}
+
+/// Whether a request of ours is over with this reply.
+fn ends(tag: u8, own: &Own) -> bool {
+    match own {
+        // Simple queries end with ReadyForQuery.
+        Own::Commit | Own::Rollback | Own::Begin => tag == back::READY,
+        _ => matches!(
+            tag,
+            back::COMMAND_COMPLETE | back::ERROR | back::PARSE_COMPLETE | back::BIND_COMPLETE | back::CLOSE_COMPLETE
+        ),
+    }
+}
+
+fn status_byte(status: Status) -> &'static [u8] {
+    match status {
+        Status::Idle => b"I",
+        Status::Block => b"T",
+        Status::Failed => b"E",
+    }
+}
+
+/// The error of a block that has failed before: more to the point than a refusal.
+fn is_aborted(body: &[u8]) -> bool {
+    field(body, b'C') == Some(b"25P02")
+}
+
+fn field(body: &[u8], code: u8) -> Option<&[u8]> {
+    body.split(|&b| b == 0).find_map(|field| field.strip_prefix(&[code]))
+}
+
+fn framed_error(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_frame(&mut out, back::ERROR, body);
+    out
+}

@@ -1,0 +1,174 @@
+//! One captured statement while it runs: the rows that it shows us, and the entry that it makes when it is complete.
+
+use std::sync::Arc;
+
+use crate::capture::write::{AloneResult, Write};
+use crate::journal::entry::{Head, Lane, Param};
+use crate::journal::image::{BadImage, unhex_into};
+
+use super::pending::{Pending, PendingError};
+use super::rows::{put_tag, tag_count};
+
+/// Images beyond this go to the pending entries before their statement is complete.
+const PART: usize = 512 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RunError {
+    #[error(transparent)]
+    Pending(#[from] PendingError),
+    #[error("the server sent a row that is not what was asked for: {0}")]
+    Image(#[from] BadImage),
+    #[error("the server sent a row that is not what was asked for")]
+    Row,
+    #[error("a statement that can change {expected} rows has changed {found}")]
+    Count { expected: u64, found: u64 },
+}
+
+/// How the statement was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    AsIs,
+    Imaged,
+    Alone(AloneResult),
+}
+
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) write: Arc<Write>,
+    pub(super) form: Form,
+    params: Vec<Param>,
+    images: Vec<u8>,
+    rows: u64,
+    /// Part of the images is with the pending entries already.
+    parted: bool,
+}
+
+impl Run {
+    pub(super) fn new(write: Arc<Write>, form: Form, params: Vec<Param>) -> Self {
+        Self { write, form, params, images: Vec::new(), rows: 0, parted: false }
+    }
+
+    /// Whether the client is shown the rows.
+    pub(super) fn shows_rows(&self) -> bool {
+        match self.form {
+            Form::AsIs => true,
+            Form::Imaged => self.write.returning,
+            Form::Alone(result) => !matches!(result, AloneResult::Tag { .. } | AloneResult::Count),
+        }
+    }
+
+    /// Whether the last column is ours.
+    pub(super) fn cuts_rows(&self) -> bool {
+        matches!(self.form, Form::Imaged | Form::Alone(AloneResult::Rows))
+    }
+
+    /// Takes the last column of a row.
+    pub(super) fn take(&mut self, value: Option<&[u8]>, binary: bool, pending: &mut Pending) -> Result<(), RunError> {
+        let value = value.ok_or(RunError::Row)?;
+        match self.form {
+            Form::Imaged if binary => self.images.extend_from_slice(value),
+            Form::Imaged => unhex_into(&mut self.images, value)?,
+            _ => return Ok(()),
+        }
+        self.rows = self.rows.saturating_add(1);
+        // Where text may do instead, the rows are few.
+        if self.images.len() >= PART && self.write.expect.is_none() {
+            self.part(pending)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the row of [`AloneResult::Count`].
+    pub(super) fn take_count(&mut self, value: Option<&[u8]>, binary: bool) -> Result<(), RunError> {
+        let value = value.ok_or(RunError::Row)?;
+        let count = match (binary, value.first_chunk()) {
+            (true, Some(bytes)) => Some(u64::from_be_bytes(*bytes)),
+            (true, None) => None,
+            (false, _) => tag_count(value),
+        };
+        self.rows = count.ok_or(RunError::Row)?;
+        Ok(())
+    }
+
+    /// Takes COPY data on its way to the server.
+    pub(super) fn take_copy(&mut self, data: &[u8], pending: &mut Pending) -> Result<(), RunError> {
+        self.images.extend_from_slice(data);
+        if self.images.len() >= PART { self.part(pending) } else { Ok(()) }
+    }
+
+    fn part(&mut self, pending: &mut Pending) -> Result<(), RunError> {
+        self.parted = true;
+        if let Some(head) = self.write.heads.first() {
+            pending.push(&self.head(head, head.lane, None), &self.images)?;
+        }
+        self.images.clear();
+        Ok(())
+    }
+
+    /// The statement is complete: its entries join the pending ones; the tag is returned where it has to be another.
+    pub(super) fn complete(&mut self, tag: &[u8], pending: &mut Pending) -> Result<Option<Vec<u8>>, RunError> {
+        let count = tag_count(tag).unwrap_or(0);
+        let write = self.write.clone();
+        let rows = match self.form {
+            Form::AsIs => {
+                self.complete_text(count, pending)?;
+                return Ok(None);
+            }
+            Form::Imaged => {
+                self.complete_rows(pending)?;
+                return Ok(None);
+            }
+            Form::Alone(AloneResult::Same) => return Ok(None),
+            Form::Alone(AloneResult::Tag { rows }) => count.saturating_mul(rows),
+            Form::Alone(AloneResult::Count) => self.rows,
+            Form::Alone(AloneResult::Rows | AloneResult::Own) => count,
+        };
+        let mut out = Vec::new();
+        put_tag(&mut out, write.tag, rows);
+        Ok(Some(out))
+    }
+
+    fn complete_text(&mut self, count: u64, pending: &mut Pending) -> Result<(), RunError> {
+        let lane = self.write.lane;
+        let truncates = self.write.tag == "TRUNCATE TABLE";
+        match self.write.expect {
+            Some(expected) if lane == Lane::Statement && count != 0 && count != expected => {
+                return Err(RunError::Count { expected, found: count });
+            }
+            _ if count == 0 && !truncates && !self.parted => return Ok(()),
+            _ => {}
+        }
+        for head in &self.write.heads {
+            let rows = if truncates { None } else { Some(count) };
+            pending.push(&self.head(head, lane, rows), &self.images)?;
+        }
+        Ok(())
+    }
+
+    fn complete_rows(&mut self, pending: &mut Pending) -> Result<(), RunError> {
+        let Some(head) = self.write.heads.first() else { return Ok(()) };
+        if self.rows == 0 {
+            return Ok(());
+        }
+        // §4.2: text only where it changed all that it names.
+        if head.text.is_some() && self.write.expect == Some(self.rows) {
+            pending.push(&self.head(head, Lane::Statement, Some(self.rows)), &[])?;
+        } else if !self.images.is_empty() {
+            pending.push(&self.head(head, Lane::Row, Some(self.rows)), &self.images)?;
+        }
+        Ok(())
+    }
+
+    fn head(&self, head: &Head, lane: Lane, rows: Option<u64>) -> Head {
+        let mut head = head.clone();
+        head.lane = lane;
+        head.rows = rows;
+        if lane == Lane::Row {
+            head.text = None;
+        }
+        if let Some(text) = &mut head.text {
+            text.params.clone_from(&self.params);
+        }
+        head
+    }
+}

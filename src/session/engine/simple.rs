@@ -1,0 +1,694 @@
+//! Simple queries: one message, any number of statements, one ReadyForQuery.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::capture::decide::decide_execute;
+use crate::capture::write::{AloneForm, BlockForm, Decision, Inserted, Refusal, Rewritten, Write};
+use crate::journal::entry::Head;
+use crate::session::machine::Status;
+use crate::sql::statement::{self, Kind, Statement};
+use crate::sql::{Effect, Name, Split, effect};
+use crate::wire::error::{Report, Severity, sqlstate};
+use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
+use crate::wire::message::split_cstr;
+
+use super::extended::SqlPrepared;
+use super::own::Own;
+use super::rows::Template;
+use super::run::{Form, Run};
+use super::{Engine, Next, Special, Step};
+
+/// What one statement of a query is to us.
+#[derive(Debug)]
+pub(super) enum Act {
+    /// None of ours.
+    Pass,
+    /// It acts on the transaction.
+    Control(Effect),
+    Write(Arc<Write>),
+    /// `PREPARE` of a statement that would be captured.
+    Prepare(Name, Rc<SqlPrepared>),
+    Refuse(Refusal),
+}
+
+/// A query that is on its way, statement by statement.
+#[derive(Debug)]
+pub(super) struct QueryRun {
+    pub(super) pieces: Vec<PieceRun>,
+    /// The statement that the next reply belongs to.
+    pub(super) at: usize,
+    pub(super) template: Template,
+    /// Its ReadyForQuery is not the client's: a COMMIT or another part of the query follows.
+    pub(super) ready: Ready,
+    pub(super) failed: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum PieceRun {
+    Plain,
+    /// Ours: not shown.
+    Own,
+    Prepare(Name, Rc<SqlPrepared>),
+    Write(Box<Run>),
+}
+
+/// What a ReadyForQuery means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ready {
+    /// It is the client's.
+    Shown,
+    /// The block around the query has to be ended first.
+    Wrapped,
+    /// More of the client's query follows.
+    Segment,
+}
+
+/// What a statement is to us, and what it does to our knowledge once it runs.
+pub(super) struct Judged {
+    pub(super) act: Act,
+    /// Names may mean something else behind it.
+    unsettles: bool,
+    /// The catalog is another behind it.
+    ddl: bool,
+    warning: Option<Refusal>,
+    /// It can write, or run what can.
+    active: bool,
+    effect: Effect,
+}
+
+/// A statement within a query's text.
+struct Part {
+    start: usize,
+    end: usize,
+    judged: Judged,
+}
+
+impl Part {
+    fn is_ours(&self) -> bool {
+        matches!(self.judged.act, Act::Write(_) | Act::Refuse(_) | Act::Prepare(..))
+    }
+
+    fn is_control(&self) -> bool {
+        matches!(self.judged.act, Act::Control(_))
+    }
+}
+
+impl Judged {
+    fn new(act: Act) -> Self {
+        Self { act, unsettles: false, ddl: false, warning: None, active: false, effect: Effect::None }
+    }
+
+    /// From a decision about a statement.
+    pub(super) fn of(decision: Decision, statement: &Statement) -> Self {
+        let kind = &statement.kind;
+        let ddl = matches!(kind, Kind::Ddl | Kind::CreateAs { .. } | Kind::Select { into: Some(_) });
+        let quiet =
+            matches!(kind, Kind::Select { into: None } | Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare);
+        let active = !quiet || statement.with.as_ref().is_some_and(|w| w.ctes.iter().any(|cte| cte.writes.is_some()));
+        let judged = Self { ddl, active, ..Self::new(Act::Pass) };
+        match decision {
+            Decision::Pass { unsettles } => Self { unsettles, ..judged },
+            Decision::Warn { refusal, unsettles } => Self { unsettles, warning: Some(refusal), ..judged },
+            Decision::Refuse(refusal) => Self { act: Act::Refuse(refusal), ddl: false, ..judged },
+            Decision::Write(write) => Self { unsettles: write.unsettles, act: Act::Write(write), ..judged },
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn on_query(&mut self, frame: &[u8], body: &[u8]) -> Step {
+        let Some((text, _)) = split_cstr(body) else {
+            self.note(frame);
+            return Step::Verbatim;
+        };
+        if std::mem::take(&mut self.drop_query) {
+            return Step::Done;
+        }
+        // A simple query takes the place of the unnamed statement and of the unnamed portal.
+        self.prepared.remove(&Name::EMPTY);
+        self.portals.remove(&Name::EMPTY);
+        match self.query(text, true) {
+            Step::Verbatim => {
+                self.client_unsynced = false;
+                self.note(frame);
+                Step::Verbatim
+            }
+            step => step,
+        }
+    }
+
+    /// Deals with a query's text; `whole` if it is all that the client sent. [`Step::Verbatim`] leaves sending it to the caller.
+    pub(super) fn query(&mut self, text: &[u8], whole: bool) -> Step {
+        if self.looks_at_statements(text) {
+            if self.machine.awaits_reply() {
+                return Step::Wait;
+            }
+            self.client_unsynced = false;
+            self.hide_twins();
+        }
+        let Some(parts) = self.parts(text) else { return Step::Wait };
+        let ours = parts.iter().any(Part::is_ours);
+        let control = parts.iter().any(Part::is_control);
+        let ending = control && (self.transaction_matters() || self.is_capturing());
+        let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
+        if !ours && !ending && !split {
+            return if whole { self.pass_query(parts) } else { self.send_query(text, parts) };
+        }
+        // What it does hangs on what is not answered yet.
+        if self.machine.awaits_reply() {
+            return Step::Wait;
+        }
+        if split {
+            return self.begin_segments(text, &parts);
+        }
+        if control && !self.before_control(&parts) {
+            return Step::Wait;
+        }
+        if !ours {
+            return if self.poisoned.is_some() && commits(&parts) {
+                self.refuse_commit()
+            } else if whole {
+                self.pass_query(parts)
+            } else {
+                self.send_query(text, parts)
+            };
+        }
+        self.client_unsynced = false;
+        if self.pending.is_full() && !self.flush_or_poison() {
+            return Step::Wait;
+        }
+        self.run_query(text, parts)
+    }
+
+    /// Reads a query's statements and decides about each; `None` where the server has to be asked first.
+    fn parts(&mut self, text: &[u8]) -> Option<Vec<Part>> {
+        let lex = self.lex();
+        let failed = self.status() == Status::Failed;
+        let mut parts = Vec::new();
+        for piece in Split::new(text, lex).statements() {
+            let sql = piece.text(text);
+            let effect = effect(sql, lex);
+            let mut judged = match effect {
+                Effect::Begin
+                | Effect::Commit { .. }
+                | Effect::Rollback { .. }
+                | Effect::PrepareTransaction
+                | Effect::Savepoint(_)
+                | Effect::Release(_)
+                | Effect::RollbackTo(_) => Judged::new(Act::Control(effect)),
+                // It will only be told that the block has failed.
+                _ if failed => Judged::new(Act::Pass),
+                _ => self.judge(sql)?,
+            };
+            if !failed {
+                judged.effect = effect;
+            }
+            parts.push(Part { start: piece.start, end: piece.end, judged });
+        }
+        Some(parts)
+    }
+
+    /// The query goes as it is.
+    fn pass_query(&mut self, parts: Vec<Part>) -> Step {
+        parts.iter().for_each(|part| self.take_effect(&part.judged));
+        Step::Verbatim
+    }
+
+    /// A statement is on its way: what it does to our knowledge is done.
+    pub(super) fn take_effect(&mut self, judged: &Judged) {
+        if let Some(refusal) = &judged.warning {
+            self.down.extend_from_slice(&report(refusal, Severity::Warning).frame());
+        }
+        if judged.ddl {
+            self.catalog_changes();
+        } else if judged.unsettles {
+            self.unsettle();
+        }
+        self.forget_statements(judged.effect);
+    }
+
+    fn judge(&mut self, sql: &[u8]) -> Option<Judged> {
+        let statement = statement::read(sql, self.lex());
+        // A parameter in a simple query: the server says that there is none.
+        if statement.max_param > 0 && !matches!(statement.kind, Kind::Prepare { .. }) {
+            return Some(Judged::new(Act::Pass));
+        }
+        let decision = match &statement.kind {
+            Kind::Prepare { name, inner, .. } => return self.judge_prepare(sql, *name, inner, &statement),
+            kind => match executed(kind).and_then(|name| self.sql_prepared.get(&name).cloned()) {
+                Some(prepared) => self.decide_twin(&prepared, sql, &statement)?,
+                None => self.decide(sql, &statement, &[])?,
+            },
+        };
+        Some(Judged::of(decision, &statement))
+    }
+
+    fn judge_prepare(&mut self, sql: &[u8], name: Name, inner: &Statement, whole: &Statement) -> Option<Judged> {
+        let Kind::Prepare { body, .. } = &whole.kind else { return Some(Judged::new(Act::Pass)) };
+        let text = sql.get(body.start..body.end).unwrap_or_default();
+        Some(Judged::new(match self.decide(text, inner, &[])? {
+            Decision::Write(_) => {
+                Act::Prepare(name, Rc::new(SqlPrepared { sql: sql.to_vec(), statement: whole.clone() }))
+            }
+            Decision::Refuse(refusal) => Act::Refuse(refusal),
+            _ => Act::Pass,
+        }))
+    }
+
+    /// Decides about an EXECUTE, and sees to it that its twin is there.
+    pub(super) fn decide_twin(
+        &mut self,
+        prepared: &Rc<SqlPrepared>,
+        sql: &[u8],
+        statement: &Statement,
+    ) -> Option<Decision> {
+        let twin = self.sql_twin_name(prepared);
+        let prepared = prepared.clone();
+        let decided = self
+            .with_surroundings(&[], |s| decide_execute(&prepared.sql, &prepared.statement, sql, statement, &twin, s))?;
+        if let Some(made) = decided.twin {
+            self.make_sql_twin(&prepared, &made.prepare(&twin));
+        }
+        Some(decided.decision)
+    }
+
+    // === transaction control ===
+
+    /// Whether ending the transaction, or a savepoint, takes more than the client's own words.
+    fn transaction_matters(&self) -> bool {
+        !self.pending.is_empty()
+            || self.marker_due
+            || self.constraints_due
+            || self.last_meta.is_some()
+            || self.poisoned.is_some()
+    }
+
+    /// What has to be in the journal before these; `false` where it has to be answered first.
+    fn before_control(&mut self, parts: &[Part]) -> bool {
+        let mut ready = true;
+        for part in parts {
+            let Act::Control(effect) = &part.judged.act else { continue };
+            ready &= self.before_effect(*effect);
+        }
+        ready
+    }
+
+    /// [`Engine::before_control`] for one.
+    pub(super) fn before_effect(&mut self, effect: Effect) -> bool {
+        if self.status() != Status::Block {
+            if matches!(effect, Effect::Rollback { .. } | Effect::RollbackTo(_)) {
+                self.pending.clear();
+            }
+            return true;
+        }
+        let flushed = match effect {
+            Effect::Commit { .. } | Effect::PrepareTransaction => {
+                if self.poisoned.is_some() {
+                    return true;
+                }
+                let flushed = self.flush_for_commit();
+                self.committing = matches!(flushed, Ok(true)) && matches!(effect, Effect::Commit { .. });
+                flushed
+            }
+            Effect::Savepoint(_) => self.flush(),
+            Effect::Rollback { .. } | Effect::RollbackTo(_) => {
+                self.pending.clear();
+                Ok(true)
+            }
+            _ => Ok(true),
+        };
+        flushed.unwrap_or_else(|e| {
+            self.poisoned = Some(self.own_error(&e));
+            true
+        })
+    }
+
+    /// Sends the pending entries ahead of time; `false` where some are left.
+    pub(super) fn flush_or_poison(&mut self) -> bool {
+        self.flush().unwrap_or_else(|e| {
+            self.poisoned = Some(self.own_error(&e));
+            self.pending.clear();
+            true
+        })
+    }
+
+    /// In place of a COMMIT that would commit what was not captured.
+    fn refuse_commit(&mut self) -> Step {
+        let error = self.poisoned.take().unwrap_or_default();
+        self.rollback_due = true;
+        self.send(Special::Refused(error), |out| put_query(out, &Self::failing("this cannot be committed")));
+        Step::Done
+    }
+
+    // === running ===
+
+    fn run_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
+        let more = !self.segments.is_empty();
+        let idle = !self.in_block() && !self.wrapped;
+        let refused = parts.iter().find_map(|part| match &part.judged.act {
+            Act::Refuse(refusal) => Some(refusal.clone()),
+            _ => None,
+        });
+        if let Some(refusal) = refused {
+            return self.refuse_query(&refusal);
+        }
+        if idle && more {
+            return self.refuse_query(&Refusal {
+                message: "a write to a replicated table beside transaction control in one query cannot be replicated"
+                    .into(),
+                detail: Some(
+                    "The server makes one transaction of the statements before the next COMMIT or BEGIN.".into(),
+                ),
+                hint: Some("Send the statements one by one, or begin the query with BEGIN.".into()),
+            });
+        }
+        let only_alone = |p: &Part| matches!(&p.judged.act, Act::Write(w) if matches!(w.block, BlockForm::OnlyAlone));
+        if let [part] = parts.as_slice()
+            && let Act::Write(write) = &part.judged.act
+            && let Some(form) = &write.alone
+            && (idle || only_alone(part) && !self.wrapped)
+        {
+            self.take_effect(&part.judged);
+            return self.run_alone(text, part.start..part.end, write, form);
+        }
+        if parts.iter().any(only_alone) {
+            return self.refuse_query(&Refusal {
+                message: "this statement cannot be replicated as a part of a query with several statements".into(),
+                detail: None,
+                hint: Some("Send it in a query of its own.".into()),
+            });
+        }
+        if let Some(refusal) = self.stale_snapshot(&parts) {
+            return match refusal {
+                Some(refusal) => self.refuse_query(&refusal),
+                None => Step::Wait,
+            };
+        }
+        let writes = parts.iter().any(|p| matches!(p.judged.act, Act::Write(_)));
+        if idle && writes && self.status() == Status::Idle {
+            self.wrap_simple();
+        }
+        self.send_query(text, parts)
+    }
+
+    /// Sends a query with the capturing texts in their places.
+    fn send_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
+        let (mut sql, mut inserted, mut at) = (Vec::with_capacity(text.len()), Vec::new(), 0);
+        let mut pieces = Vec::with_capacity(parts.len());
+        for part in parts {
+            self.take_effect(&part.judged);
+            sql.extend_from_slice(text.get(at..part.start).unwrap_or_default());
+            at = part.start;
+            match part.judged.act {
+                Act::Write(write) => {
+                    let write = self.settle_write(write);
+                    for before in &write.before {
+                        inserted.push(Inserted { at: sql.len(), len: before.len() + 1, instead: 0 });
+                        sql.extend_from_slice(before.as_bytes());
+                        sql.push(b';');
+                        pieces.push(PieceRun::Own);
+                    }
+                    self.note_write(&write);
+                    let form = match &write.block {
+                        BlockForm::Imaged(rewritten) => {
+                            let shift = sql.len();
+                            inserted.extend(rewritten.inserted.iter().map(|i| Inserted { at: i.at + shift, ..*i }));
+                            sql.extend_from_slice(&rewritten.sql);
+                            at = part.end;
+                            Form::Imaged
+                        }
+                        _ => Form::AsIs,
+                    };
+                    pieces.push(PieceRun::Write(Box::new(Run::new(write, form, Vec::new()))));
+                }
+                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(name, prepared)),
+                Act::Pass | Act::Control(_) | Act::Refuse(_) => pieces.push(PieceRun::Plain),
+            }
+            sql.extend_from_slice(text.get(at..part.end).unwrap_or_default());
+            at = part.end;
+        }
+        sql.extend_from_slice(text.get(at..).unwrap_or_default());
+        let ready = if !self.segments.is_empty() {
+            Ready::Segment
+        } else if self.wrapped {
+            Ready::Wrapped
+        } else {
+            Ready::Shown
+        };
+        self.client_unsynced = false;
+        let mut frame = Vec::new();
+        put_query(&mut frame, &sql);
+        let template = Template { rewritten: Rewritten { sql, inserted }, original: text.to_vec() };
+        let run = QueryRun { pieces, at: 0, template, ready, failed: false };
+        self.note_special(&frame, Special::Query(Box::new(run)));
+        self.up.extend_from_slice(&frame);
+        Step::Done
+    }
+
+    /// Without parameters those that text hangs on cannot be bound as it needs them.
+    fn settle_write(&self, write: Arc<Write>) -> Arc<Write> {
+        match write.otherwise.as_deref() {
+            Some(Decision::Write(other)) if !write.binary_params.is_empty() => other.clone(),
+            _ => write,
+        }
+    }
+
+    /// What a write in a block asks of the block's end.
+    pub(super) fn note_write(&mut self, write: &Write) {
+        self.constraints_due |= write.deferrable;
+    }
+
+    /// Runs a statement that journals itself.
+    fn run_alone(&mut self, text: &[u8], span: std::ops::Range<usize>, write: &Arc<Write>, form: &AloneForm) -> Step {
+        let write = self.settle_write(write.clone());
+        let form = write.alone.clone().unwrap_or_else(|| form.clone());
+        let idle = !self.in_block();
+        let metas = match self.metas(&write.heads, &[]) {
+            Ok(metas) => metas,
+            Err(refusal) => return self.refuse_query(&refusal),
+        };
+        // The statement's own text may be a part of the query's: positions count from the query's beginning.
+        let before = text.get(..span.start).unwrap_or_default();
+        let rewritten = Rewritten {
+            sql: [before, &form.text.sql].concat(),
+            inserted: form.text.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
+        };
+        let template = Rc::new(Template { rewritten, original: text.to_vec() });
+        let slot = self.slot();
+        let (types, params) = alone_params(&slot, &metas);
+        let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
+        self.send(Special::Step(Some(template.clone())), |out| parse.put(out));
+        let bind = Bind { portal: b"", statement: b"", formats: vec![1], params, results: vec![] };
+        self.send(Special::Step(Some(template.clone())), |out| bind.put(out));
+        let run = Run::new(write.clone(), Form::Alone(form.result), Vec::new());
+        if run.shows_rows() {
+            let special = Special::Describe { rows: true, cut: run.cuts_rows(), simple: true };
+            self.send(special, |out| put_describe_portal(out, b""));
+        }
+        self.send(Special::Execute(Box::new(run), false), |out| put_execute(out, b"", 0));
+        self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', b""));
+        self.journalled(&write, metas);
+        if idle {
+            self.end_implicit();
+            self.committing = true;
+        }
+        let mut frame = Vec::new();
+        put_sync(&mut frame);
+        if self.segments.is_empty() {
+            self.note(&frame);
+        } else {
+            self.note_special(&frame, Special::SegmentSync);
+        }
+        self.up.extend_from_slice(&frame);
+        Step::Done
+    }
+
+    /// A statement that journals itself is on its way.
+    pub(super) fn journalled(&mut self, write: &Write, metas: Vec<Vec<u8>>) {
+        self.last_meta = metas.into_iter().next().or_else(|| self.last_meta.take());
+        self.marker_due |= write.late;
+        self.note_write(write);
+    }
+
+    /// What an implicit transaction still needs before its Sync.
+    pub(super) fn end_implicit(&mut self) {
+        // Nothing is pending here, so nothing can be left over.
+        let _ = self.flush_for_commit();
+        self.constraints_due = false;
+    }
+
+    /// The metas of a statement that journals itself.
+    pub(super) fn metas(
+        &mut self,
+        heads: &[Head],
+        params: &[crate::journal::entry::Param],
+    ) -> Result<Vec<Vec<u8>>, Refusal> {
+        let appender = self.appender().clone();
+        heads
+            .iter()
+            .map(|head| {
+                let mut head = head.clone();
+                if let Some(text) = &mut head.text {
+                    text.params = params.to_vec();
+                }
+                appender.selfmade(&head)
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|e| Refusal {
+                message: format!("the statement cannot be written to the journal: {e}"),
+                detail: None,
+                hint: None,
+            })
+    }
+
+    // === refusing ===
+
+    /// Lets the server fail in the query's place, so that the session is where an error leaves it.
+    pub(super) fn refuse_query(&mut self, refusal: &Refusal) -> Step {
+        let error = report(refusal, Severity::Error).frame();
+        self.client_unsynced = false;
+        self.segments.clear();
+        self.rollback_due |= self.wrapped;
+        self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
+        Step::Done
+    }
+
+    pub(super) fn refuse_too_long(&mut self, tag: u8) {
+        let refusal = Refusal {
+            message: "a message of more than 256 MiB that writes a replicated table cannot be replicated".into(),
+            detail: None,
+            hint: Some("Split the statement, or load large data with COPY … FROM STDIN.".into()),
+        };
+        if tag == crate::wire::message::front::QUERY {
+            self.refuse_query(&refusal);
+        } else {
+            self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
+        }
+    }
+
+    /// For a locked statement in a block: `Some(None)` while the isolation level is asked for, `Some(Some(_))` if it is not one
+    /// that gives each statement a snapshot of its own.
+    fn stale_snapshot(&mut self, parts: &[Part]) -> Option<Option<Refusal>> {
+        let locked = parts.iter().any(|p| matches!(&p.judged.act, Act::Write(write) if write.fresh_snapshot));
+        if !locked || !self.in_block() {
+            return None;
+        }
+        match self.read_committed {
+            Some(true) => None,
+            Some(false) => Some(Some(no_fresh_snapshot())),
+            None => {
+                self.ask_isolation();
+                Some(None)
+            }
+        }
+    }
+
+    // === queries that are run in parts ===
+
+    /// Cuts a query at its transaction control.
+    fn begin_segments(&mut self, text: &[u8], parts: &[Part]) -> Step {
+        let mut segments: Vec<(usize, usize, bool)> = Vec::new();
+        for part in parts {
+            // What comes behind these has to be judged when they are done.
+            let apart = part.is_control() || part.judged.unsettles || part.judged.ddl;
+            match segments.last_mut() {
+                Some((_, end, false)) if !apart => *end = part.end,
+                _ => segments.push((part.start, part.end, apart)),
+            }
+        }
+        self.segments =
+            segments.into_iter().filter_map(|(start, end, _)| text.get(start..end).map(<[u8]>::to_vec)).collect();
+        self.client_unsynced = false;
+        self.waiting = true;
+        self.next = Next::Segment;
+        if self.status() == Status::Idle {
+            // The server reads a query whole before it runs any of it: an error of syntax in its last statement must not
+            // find the first ones done.
+            let parse = Parse { statement: b"pgcanon", sql: text, types: vec![] };
+            self.send(Special::Syntax, |out| parse.put(out));
+            self.send(Special::HiddenSync, put_sync);
+            self.wrap_segments = !parts.iter().any(Part::is_control);
+        } else {
+            self.next_segment();
+        }
+        Step::Done
+    }
+
+    /// Runs the next part of the query.
+    pub(super) fn next_segment(&mut self) {
+        let Some(segment) = self.segments.pop_front() else { return };
+        if std::mem::take(&mut self.wrap_segments) {
+            // Without transaction control in it the server makes one transaction of a query.
+            self.wrap_simple();
+            self.segments.push_front(segment);
+            self.next = Next::Segment;
+            return;
+        }
+        match self.query(&segment, false) {
+            Step::Wait => {
+                self.segments.push_front(segment);
+                self.next = Next::Segment;
+                self.push_flush();
+            }
+            // `query` sends what is not the client's own message by itself.
+            Step::Verbatim | Step::Done => {
+                if !self.segments.is_empty() {
+                    self.next = Next::Segment;
+                }
+            }
+        }
+    }
+}
+
+/// Whether something that can write stands behind what changes the meaning of names.
+fn shifts(parts: &[Part]) -> bool {
+    let mut shifted = false;
+    parts.iter().any(|part| {
+        let behind = shifted && part.judged.active;
+        shifted |= part.judged.unsettles || part.judged.ddl;
+        behind
+    })
+}
+
+/// The name that a statement executes, or would with EXPLAIN.
+pub(super) fn executed(kind: &Kind) -> Option<Name> {
+    match kind {
+        Kind::Execute { name, .. } => Some(*name),
+        Kind::Explain { inner, .. } => executed(&inner.kind),
+        _ => None,
+    }
+}
+
+fn commits(parts: &[Part]) -> bool {
+    parts.iter().any(|p| matches!(p.judged.act, Act::Control(Effect::Commit { .. } | Effect::PrepareTransaction)))
+}
+
+pub(super) fn no_fresh_snapshot() -> Refusal {
+    Refusal {
+        message:
+            "this statement can only be replicated by its text, and not in a REPEATABLE READ or SERIALIZABLE block"
+                .into(),
+        detail: Some("Its snapshot may be older than the lock that makes the text safe.".into()),
+        hint: Some("Run it at READ COMMITTED, or in a transaction of its own.".into()),
+    }
+}
+
+pub(super) fn report(refusal: &Refusal, severity: Severity) -> Report {
+    Report {
+        severity,
+        sqlstate: sqlstate::FEATURE_NOT_SUPPORTED,
+        message: refusal.message.clone(),
+        detail: refusal.detail.clone(),
+        hint: refusal.hint.clone(),
+    }
+}
+
+/// Types and values of our parameters of a statement that journals itself.
+pub(super) fn alone_params<'a>(slot: &'a [u8], metas: &'a [Vec<u8>]) -> (Vec<u32>, Vec<Option<&'a [u8]>>) {
+    const INT2: u32 = 21;
+    const BYTEA: u32 = 17;
+    let types = std::iter::once(INT2).chain(metas.iter().map(|_| BYTEA)).collect();
+    let values = std::iter::once(slot).chain(metas.iter().map(Vec::as_slice)).map(Some).collect();
+    (types, values)
+}

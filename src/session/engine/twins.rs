@@ -1,0 +1,108 @@
+//! Statements of ours that the session's server holds prepared: the capturing twins of the client's, and our own.
+//!
+//! They carry names of ours, so that the client's statements stay what the client made them; a client that looks into
+//! `pg_prepared_statements` finds none, for they are closed before it looks (I6).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Above this many the oldest is closed.
+const KEPT: usize = 128;
+
+type Key = (Rc<[u8]>, Box<[u32]>);
+
+#[derive(Debug, Default)]
+pub(super) struct Twins {
+    by_text: HashMap<Key, Twin>,
+    /// Number of the next name, and clock of the uses.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Twin {
+    name: TwinName,
+    used: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TwinName(u64);
+
+impl TwinName {
+    pub(super) fn bytes(self) -> Vec<u8> {
+        format!("pgcanon_{}", self.0).into_bytes()
+    }
+}
+
+/// What has to be sent before a twin can be used.
+#[derive(Debug)]
+pub(super) enum Need {
+    Nothing,
+    /// Parse it; close this older one, if any.
+    Parse {
+        close: Option<TwinName>,
+    },
+}
+
+impl Twins {
+    /// The twin with this text and these parameter types.
+    pub(super) fn take(&mut self, sql: &[u8], types: &[u32]) -> (TwinName, Need) {
+        self.next += 1;
+        let now = self.next;
+        // An Rc<[u8]> cannot be looked up by a slice within a tuple without making one; texts are short.
+        let key: Key = (sql.into(), types.into());
+        if let Some(twin) = self.by_text.get_mut(&key) {
+            twin.used = now;
+            return (twin.name, Need::Nothing);
+        }
+        let close = if self.by_text.len() < KEPT { None } else { self.drop_oldest() };
+        let name = TwinName(now);
+        self.by_text.insert(key, Twin { name, used: now });
+        (name, Need::Parse { close })
+    }
+
+    fn drop_oldest(&mut self) -> Option<TwinName> {
+        let key = self.by_text.iter().min_by_key(|(_, twin)| twin.used).map(|(key, _)| key.clone())?;
+        self.by_text.remove(&key).map(|twin| twin.name)
+    }
+
+    /// The server does not have it after all.
+    pub(super) fn forget(&mut self, name: TwinName) {
+        self.by_text.retain(|_, twin| twin.name != name);
+    }
+
+    /// Forgets all, and says which there were.
+    pub(super) fn take_all(&mut self) -> Vec<TwinName> {
+        self.by_text.drain().map(|(_, twin)| twin.name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_parsed_once_per_types() {
+        let mut twins = Twins::default();
+        let (a, need) = twins.take(b"select 1", &[]);
+        assert!(matches!(need, Need::Parse { close: None }));
+        assert!(matches!(twins.take(b"select 1", &[]), (name, Need::Nothing) if name == a));
+        assert!(matches!(twins.take(b"select 1", &[23]), (name, Need::Parse { .. }) if name != a));
+        twins.forget(a);
+        assert!(matches!(twins.take(b"select 1", &[]), (name, Need::Parse { .. }) if name != a));
+        assert_eq!(twins.take_all().len(), 2);
+    }
+
+    #[test]
+    fn the_one_longest_unused_gives_way() {
+        let mut twins = Twins::default();
+        let first = twins.take(b"0", &[]).0;
+        for n in 1..KEPT {
+            twins.take(n.to_string().as_bytes(), &[]);
+        }
+        twins.take(b"0", &[]);
+        let (_, Need::Parse { close: Some(closed) }) = twins.take(b"more", &[]) else {
+            panic!("nothing was closed");
+        };
+        assert_ne!(closed, first);
+    }
+}
