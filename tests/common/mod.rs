@@ -6,12 +6,18 @@
 
 pub(crate) mod certs;
 pub(crate) mod cluster;
+pub(crate) mod entry;
 pub(crate) mod msg;
+pub(crate) mod node;
 pub(crate) mod oracle;
 pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod replay;
+pub(crate) mod rng;
 pub(crate) mod scram;
+pub(crate) mod session;
+pub(crate) mod standin;
 
 pub(crate) use cluster::{Cluster, Pg};
 pub(crate) use proxy::Proxy;

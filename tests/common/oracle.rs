@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ring::digest;
 
+use super::node::{Node, PUBLIC};
 use super::raw::{Frame, Got};
 use super::{Addr, Client, Cluster, PATIENCE, Pg, Proxy, direct, msg, scram};
 
@@ -22,6 +23,9 @@ const QUIET: Duration = Duration::from_millis(60);
 pub(crate) struct Way {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) proxy: Option<Proxy>,
+    /// The node's database, where the proxy captures: then temporary tables of the scripts are made permanent ones, in a
+    /// schema that a rule matches.
+    captured: Option<String>,
 }
 
 /// One thing that happened in a conversation.
@@ -43,16 +47,29 @@ pub(crate) struct Conversation {
     pub(crate) client: Client,
     pub(crate) cluster: Arc<Cluster>,
     addr: Addr,
+    captured: Option<String>,
     key: Option<(i32, Vec<u8>)>,
     trace: Vec<Event>,
     masks: Vec<fn(&mut Frame)>,
 }
 
-/// Runs the script on every version, directly and through the proxy on both kinds of socket, and compares the traces.
+/// Runs the script on every version, directly and through the proxy on both kinds of socket, and compares the traces; then
+/// once more with every table it makes replicated.
 pub(crate) fn same(script: impl Fn(&mut Conversation)) {
     for pg in VERSIONS {
         same_on(Cluster::shared(pg), &script);
+        Way::captured(pg).same_over_tcp(&script);
     }
+}
+
+/// [`same`] for what replication makes different on purpose; say what and why where it is used.
+pub(crate) fn same_uncaptured(script: impl Fn(&mut Conversation)) {
+    VERSIONS.into_iter().for_each(|pg| same_on(Cluster::shared(pg), &script));
+}
+
+/// [`same`] for scripts that are only about replicated tables.
+pub(crate) fn same_captured(script: impl Fn(&mut Conversation)) {
+    VERSIONS.into_iter().for_each(|pg| Way::captured(pg).same_over_tcp(&script));
 }
 
 /// [`same`] on one cluster, for scripts that need their own settings.
@@ -65,11 +82,13 @@ fn record(way: &Way, addr: &Addr, script: impl Fn(&mut Conversation)) -> Vec<Eve
         client: Client::connect(addr),
         cluster: Arc::clone(&way.cluster),
         addr: addr.clone(),
+        captured: way.captured.clone(),
         key: None,
         trace: Vec::new(),
         masks: Vec::new(),
     };
     script(&mut conversation);
+    way.clear();
     let Conversation { mut trace, masks, .. } = conversation;
     for event in &mut trace {
         if let Event::Frame(frame) = event {
@@ -128,6 +147,30 @@ fn mask_temp_schemas(body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The same messages with `create temp table` made `create table`; whatever is no run of whole messages stays as it is.
+fn permanent(bytes: &[u8]) -> Vec<u8> {
+    const TEMP: &[u8] = b"create temp table";
+    const TABLE: &[u8] = b"create table";
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((header, behind)) = rest.split_first_chunk::<5>() {
+        let len = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let Some(body) = len.checked_sub(4).and_then(|len| behind.get(..len)) else { return bytes.to_vec() };
+        rest = &behind[body.len()..];
+        let mut new = Vec::with_capacity(body.len());
+        let mut left = body;
+        let sql = b"QP".contains(&header[0]);
+        while let Some(at) = if sql { left.windows(TEMP.len()).position(|at| at == TEMP) } else { None } {
+            new.extend(&left[..at]);
+            new.extend(TABLE);
+            left = &left[at + TEMP.len()..];
+        }
+        new.extend(left);
+        out.extend(msg::frame(header[0], &new));
+    }
+    if rest.is_empty() { out } else { bytes.to_vec() }
+}
+
 /// The first place where two traces part, with what led to it.
 fn difference(expected: &[Event], got: &[Event]) -> Option<String> {
     let longest = expected.len().max(got.len());
@@ -155,7 +198,23 @@ impl Way {
 
     pub(crate) fn with(cluster: Arc<Cluster>, overrides: &str) -> Way {
         let proxy = (!direct()).then(|| Proxy::start(&cluster, overrides));
-        Way { cluster, proxy }
+        Way { cluster, proxy, captured: None }
+    }
+
+    /// A node of its own with a rule for every table of schema `public`.
+    pub(crate) fn captured(pg: Pg) -> Way {
+        let Node { proxy, cluster, database, .. } = Node::start(pg, "select", PUBLIC);
+        Way { cluster, proxy: (!direct()).then_some(proxy), captured: Some(database) }
+    }
+
+    /// Removes what a script left in the database, for the next run of it.
+    fn clear(&self) {
+        if let Some(database) = &self.captured {
+            let mut client = Client::connect(&self.cluster.unix());
+            client.send(&msg::startup(msg::version(3, 0), &[("user", "postgres"), ("database", database)]));
+            client.until_ready();
+            client.rows("drop schema public cascade; create schema public; grant all on schema public to public");
+        }
     }
 
     pub(crate) fn tcp(&self) -> Addr {
@@ -207,7 +266,13 @@ impl Way {
 impl Conversation {
     /// Sends a startup packet of protocol 3.0.
     pub(crate) fn startup(&mut self, params: &[(&str, &str)]) {
-        self.send(&msg::startup(msg::version(3, 0), params));
+        let captured = self.captured.clone();
+        let own = |(name, value)| match &captured {
+            Some(database) if name == "database" && value == "postgres" => (name, database.as_str()),
+            _ => (name, value),
+        };
+        let params: Vec<(&str, &str)> = params.iter().copied().map(own).collect();
+        self.send(&msg::startup(msg::version(3, 0), &params));
     }
 
     /// Logs in as the trusted superuser and waits for the first ReadyForQuery.
@@ -236,7 +301,7 @@ impl Conversation {
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         let head = &bytes[..bytes.len().min(80)];
         self.did(format!("send {} bytes: {}", bytes.len(), head.escape_ascii()));
-        self.client.send(bytes);
+        if self.captured.is_some() { self.client.send(&permanent(bytes)) } else { self.client.send(bytes) }
     }
 
     /// Sends several messages in one write.
@@ -341,7 +406,16 @@ impl Conversation {
     /// Runs SQL in another session, directly on the server.
     pub(crate) fn other(&mut self, sql: &str) -> Vec<Vec<Option<String>>> {
         self.did(format!("another session: {sql}"));
-        Client::login(&self.cluster.unix()).rows(sql)
+        self.another().rows(sql)
+    }
+
+    /// Another session, directly on the server, in the same database.
+    fn another(&self) -> Client {
+        let mut client = Client::connect(&self.cluster.unix());
+        let database = self.captured.as_deref().unwrap_or("postgres");
+        client.send(&msg::startup(msg::version(3, 0), &[("user", "postgres"), ("database", database)]));
+        client.until_ready();
+        client
     }
 
     /// Sends CancelRequest for this session over a new connection and waits until that connection is closed.

@@ -9,6 +9,7 @@ mod auth;
 mod big;
 mod broken;
 mod cancel;
+mod captured;
 mod copy;
 mod encoding;
 mod extended;

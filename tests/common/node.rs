@@ -1,0 +1,198 @@
+//! A node: a database with tables, its journal, and a proxy in front that captures what is written to them.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::entry::{Dump, Entry};
+use super::replay::Replica;
+use super::session::Session;
+use super::{Addr, Cluster, PATIENCE, Pg, Proxy, eventually, proc, proxy, temp_dir};
+
+/// The rule most tests have: every table of schema `public`.
+pub(crate) const PUBLIC: &str = "[[table]]\nname = \"public.*\"\n";
+
+/// What a node's server must be able to do.
+const CONF: &str = "max_connections = 200\nmax_prepared_transactions = 40\ndeadlock_timeout = 50ms\n";
+
+/// A database, its rules and its proxy.
+#[derive(Debug)]
+pub(crate) struct Node {
+    // dropped in this order: the proxy before its server
+    pub(crate) proxy: Proxy,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) database: String,
+    dir: tempfile::TempDir,
+    tables: String,
+    rules: String,
+}
+
+impl Node {
+    /// A node in a database of its own on a cluster that tests share.
+    ///
+    /// `tables` is SQL that makes the tables and their first rows: the same on every run, since the copy is made by it, too.
+    pub(crate) fn start(pg: Pg, tables: &str, rules: &str) -> Node {
+        Node::on(shared(pg), tables, rules)
+    }
+
+    /// A node on a cluster of its own, which a test may crash.
+    pub(crate) fn alone(pg: Pg, more_conf: &str, tables: &str, rules: &str) -> Node {
+        Node::on(Arc::new(Cluster::start(pg, &format!("{CONF}{more_conf}"), "")), tables, rules)
+    }
+
+    pub(crate) fn on(cluster: Arc<Cluster>, tables: &str, rules: &str) -> Node {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let database = format!("node_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let dir = temp_dir("node");
+        create(&cluster, &database, tables);
+        let config = dir.path().join("pgcanon.toml");
+        let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());
+        std::fs::write(
+            &config,
+            format!(
+                "[node]\nname = \"a\"\nserver = \"{server}\"\ncontrol = \"user=postgres dbname={database}\"\n\n{rules}"
+            ),
+        )
+        .expect("write the configuration");
+        run(&["init", "--config"], &config);
+        let proxy = launch(&cluster, &database, rules);
+        Node { proxy, cluster, database, dir, tables: tables.to_owned(), rules: rules.to_owned() }
+    }
+
+    /// Another proxy in front of the same database.
+    pub(crate) fn second_proxy(&self) -> Proxy {
+        launch(&self.cluster, &self.database, &self.rules)
+    }
+
+    /// A session through the proxy, as superuser.
+    pub(crate) fn client(&self) -> Session {
+        self.client_as("postgres")
+    }
+
+    pub(crate) fn client_as(&self, user: &str) -> Session {
+        Session::open(&self.proxy.tcp(), user, &self.database)
+    }
+
+    /// A session through another way to this node.
+    pub(crate) fn client_at(&self, addr: &Addr) -> Session {
+        Session::open(addr, "postgres", &self.database)
+    }
+
+    /// A session directly on the server: nothing it does is captured.
+    pub(crate) fn direct(&self) -> Session {
+        Session::open(&self.cluster.unix(), "postgres", &self.database)
+    }
+
+    /// SQL directly on the server, as superuser; the unaligned output.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        psql(&self.cluster, &self.database, sql)
+    }
+
+    /// The configuration that `init` and `journal dump` read.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("pgcanon.toml")
+    }
+
+    /// The whole journal once every committed row of it is covered by a tick.
+    pub(crate) fn dump(&self) -> Dump {
+        eventually("every journal row to be covered by a tick", || {
+            let dump = self.pending();
+            dump.entries.iter().all(|entry| entry.tick.is_some()).then_some(dump)
+        })
+    }
+
+    /// The journal as it is now, uncovered rows included.
+    pub(crate) fn pending(&self) -> Dump {
+        super::standin::pending(self)
+    }
+
+    /// The changes in the journal; a forged row in it is a failure.
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        let dump = self.dump();
+        assert_eq!(dump.forged, Vec::<String>::new(), "rows that do not verify");
+        dump.entries
+    }
+
+    /// The lanes of the entries, in order: what most tests of a lane compare.
+    pub(crate) fn lanes(&self) -> Vec<String> {
+        self.journal().iter().map(|entry| format!("{} {}", entry.lane, entry.op)).collect()
+    }
+
+    /// Rebuilds the tables from the journal in an empty copy of the schema and compares them with the node's.
+    pub(crate) fn assert_replays(&self) -> Vec<Entry> {
+        self.assert_replays_filtered(&[])
+    }
+
+    /// [`assert_replays`](Self::assert_replays) where rules have conditions: `(schema.table, condition)`.
+    pub(crate) fn assert_replays_filtered(&self, filters: &[(&str, &str)]) -> Vec<Entry> {
+        let entries = self.journal();
+        self.assert_makes(&entries, filters);
+        entries
+    }
+
+    /// Asserts that these changes make the node's tables.
+    pub(crate) fn assert_makes(&self, entries: &[Entry], filters: &[(&str, &str)]) {
+        let copy = self.copy();
+        let mut replica = Replica::on(&self.cluster.unix(), &copy);
+        replica.apply(entries);
+        replica.assert_equals(&mut self.direct(), filters);
+        drop(replica);
+        remove(&self.cluster, &copy);
+    }
+
+    /// An empty copy of the node's schema: a database beside its own.
+    pub(crate) fn copy(&self) -> String {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let copy = format!("copy_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        create(&self.cluster, &copy, &self.tables);
+        copy
+    }
+}
+
+/// A cluster for nodes that lives until the last test that asked for it ends.
+fn shared(pg: Pg) -> Arc<Cluster> {
+    thread_local! { // a test is a thread
+        static HELD: RefCell<Vec<Arc<Cluster>>> = const { RefCell::new(Vec::new()) };
+    }
+    static SHARED: Mutex<[Weak<Cluster>; 3]> = Mutex::new([Weak::new(), Weak::new(), Weak::new()]);
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = &mut shared[pg as usize];
+    let cluster = slot.upgrade().unwrap_or_else(|| Arc::new(Cluster::start(pg, CONF, "")));
+    *slot = Arc::downgrade(&cluster);
+    HELD.with_borrow_mut(|held| held.push(Arc::clone(&cluster)));
+    cluster
+}
+
+fn launch(cluster: &Cluster, database: &str, rules: &str) -> Proxy {
+    Proxy::start(cluster, &format!("[node]\ncontrol = \"user=postgres dbname={database}\"\n\n{rules}"))
+}
+
+fn create(cluster: &Cluster, database: &str, tables: &str) {
+    cluster.psql(&format!("create database {database} template template0"));
+    psql(cluster, database, tables);
+}
+
+/// Drops a database that no longer matters; one that is still in use goes with its cluster.
+fn remove(cluster: &Cluster, database: &str) {
+    let mut psql = proxy::psql(&cluster.socket_dir().display().to_string(), cluster.port());
+    psql.args(["-qc", &format!("drop database if exists {database} with (force)")]);
+    let _ = proc::output(&mut psql, PATIENCE);
+}
+
+fn psql(cluster: &Cluster, database: &str, sql: &str) -> String {
+    let mut psql = proxy::psql(&cluster.socket_dir().display().to_string(), cluster.port());
+    psql.args(["-d", database, "-v", "ON_ERROR_STOP=1", "-qAtc", sql]);
+    proc::run(&mut psql, PATIENCE).trim_end().to_owned()
+}
+
+/// Runs the program to its end; the configuration comes last.
+fn run(args: &[&str], config: &Path) -> String {
+    proc::run(Command::new(env!("CARGO_BIN_EXE_pgcanon")).args(args).arg(config), PATIENCE * 4)
+}
+
+/// [`run`] for what may fail.
+pub(crate) fn output(args: &[&str], config: &Path) -> Output {
+    proc::output(Command::new(env!("CARGO_BIN_EXE_pgcanon")).args(args).arg(config), PATIENCE * 4)
+}

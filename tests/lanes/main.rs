@@ -1,0 +1,214 @@
+//! The lanes are right: statements that a grammar makes run through the proxy on one node, their journal entries on another
+//! copy, and the tables stay the same; what must be text is text, and what must not never is.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod grammar;
+mod pieces;
+mod writes;
+
+use std::collections::{BTreeMap, HashSet};
+
+use common::Pg;
+use common::entry::Entry;
+use common::msg::{bind, describe, execute, parse, sync};
+use common::node::Node;
+use common::replay::Replica;
+use common::rng::{Rng, seed};
+use common::session::{Answer, Session};
+use grammar::{Maker, Must, Shape};
+
+const RULES: &str = "[[table]]\nname = \"public.*\"\ntriggers = \"fire\"\n";
+
+/// How many shapes one run covers, on each version.
+const SHAPES: usize = 2200;
+/// How many statements run between two comparisons.
+const BATCH: usize = 100;
+
+/// How a statement is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Simple,
+    Extended,
+    Block,
+    ExtendedBlock,
+    Several,
+    Prepared,
+}
+
+const WAYS: [Way; 8] = [
+    Way::Simple,
+    Way::Simple,
+    Way::Extended,
+    Way::Extended,
+    Way::Block,
+    Way::ExtendedBlock,
+    Way::Several,
+    Way::Prepared,
+];
+
+/// A statement that ran, and the part of the WAL in which its entries lie.
+struct Ran {
+    shape: Shape,
+    way: Way,
+    answer: Answer,
+    from: u64,
+    to: u64,
+}
+
+/// One run over a node and its copy.
+struct Run<'a> {
+    node: &'a Node,
+    client: Session,
+    direct: Session,
+    replica: Replica,
+    applied: usize,
+    lanes: BTreeMap<String, usize>,
+}
+
+#[test]
+fn statements_of_a_grammar() {
+    for pg in [Pg::V15, Pg::V18] {
+        run(pg);
+    }
+}
+
+fn run(pg: Pg) {
+    let mut rng = Rng::new(seed("lanes"));
+    let node = Node::start(pg, grammar::TABLES, RULES);
+    let copy = node.copy();
+    let mut run = Run {
+        node: &node,
+        client: node.client(),
+        direct: node.direct(),
+        replica: Replica::on(&node.cluster.unix(), &copy),
+        applied: 0,
+        lanes: BTreeMap::new(),
+    };
+    let mut seen = HashSet::new();
+    while seen.len() < SHAPES {
+        let mut batch = Vec::new();
+        run.client.ok(grammar::RESET);
+        while batch.len() < BATCH {
+            let way = *rng.pick(&WAYS);
+            let shape = Maker::new(&mut rng, matches!(way, Way::Extended | Way::ExtendedBlock)).shape();
+            let way = if way == Way::Prepared && !shape.preparable { Way::Simple } else { way };
+            if seen.insert(form(&shape.sql)) {
+                batch.push(run.one(shape, way));
+            }
+        }
+        run.compare(&batch);
+    }
+    eprintln!("{pg:?}: {} shapes; {:?}", seen.len(), run.lanes);
+}
+
+impl Run<'_> {
+    fn one(&mut self, shape: Shape, way: Way) -> Ran {
+        let from = self.position();
+        let sql = &shape.sql;
+        let params: Vec<Option<&[u8]>> = shape.params.iter().map(|p| Some(p.as_bytes())).collect();
+        let extended =
+            [parse("", sql, &[]), bind("", "", &params), describe(b'P', ""), execute("", 0), sync()].concat();
+        let answer = match way {
+            Way::Simple => self.client.run(sql),
+            Way::Extended => self.client.send(&[extended]),
+            Way::Several => self.client.run(format!("select 1; {sql}\n; select 2")),
+            Way::Block | Way::ExtendedBlock => {
+                self.client.ok("begin; savepoint s");
+                let answer = if way == Way::Block { self.client.run(sql) } else { self.client.send(&[extended]) };
+                self.client.ok(if answer.failure().is_some() { "rollback to s" } else { "release s" });
+                self.client.ok("commit");
+                answer
+            }
+            Way::Prepared => {
+                let prepared = self.client.run(format!("prepare shape as {sql}"));
+                if prepared.failure().is_some() {
+                    prepared
+                } else {
+                    let answer = self.client.run("execute shape");
+                    self.client.ok("deallocate shape");
+                    answer
+                }
+            }
+        };
+        Ran { shape, way, answer, from, to: self.position() }
+    }
+
+    /// Where the WAL ends now: what a statement journalled lies between two such positions.
+    fn position(&mut self) -> u64 {
+        let lsn = self.direct.ok("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").value();
+        lsn.parse().expect("a position")
+    }
+
+    fn compare(&mut self, batch: &[Ran]) {
+        let entries = self.node.journal();
+        let new = &entries[self.applied..];
+        self.applied = entries.len();
+        for ran in batch {
+            let own: Vec<&Entry> = new.iter().filter(|entry| ran.from <= entry.lsn && entry.lsn < ran.to).collect();
+            own.iter().for_each(|entry| *self.lanes.entry(entry.lane.clone()).or_default() += 1);
+            judge(ran, &own);
+        }
+        self.replica.apply(new);
+        let statements = batch.iter().map(|ran| format!("{:?}: {}", ran.way, ran.shape.sql)).collect::<Vec<_>>();
+        let guard = Told(statements);
+        self.replica.assert_equals(&mut self.direct, &[]);
+        std::mem::forget(guard);
+    }
+}
+
+/// Prints what ran when a comparison fails.
+struct Told(Vec<String>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        eprintln!("one of these was captured wrongly:\n  {}", self.0.join("\n  "));
+    }
+}
+
+/// Holds what became of a statement against what must become of it.
+fn judge(ran: &Ran, entries: &[&Entry]) {
+    let Ran { shape, way, answer, .. } = ran;
+    let text = entries.iter().any(|entry| entry.lane == "statement");
+    let told = || format!("{way:?} {shape:#?}\nanswered {answer:?}\nentries {entries:#?}");
+    if let Some(failure) = answer.failure() {
+        assert!(entries.is_empty(), "failed, and journalled: {}", told());
+        if failure.state == "0A000" {
+            assert!(shape.refusable, "refused: {}", told());
+            assert!(failure.hint.is_some() && failure.message.contains("replicated"), "without a hint: {}", told());
+        } else {
+            // What any client of the server can run into with made-up values.
+            assert!(["22", "23", "21"].contains(&&failure.state[..2]), "{failure:?}: {}", told());
+        }
+        return;
+    }
+    let tags = answer.tags();
+    let tag = tags.iter().find(|tag| !tag.starts_with("SELECT 1")).cloned().unwrap_or_default();
+    let changed: Option<u64> = tag.rsplit(' ').next().and_then(|n| n.parse().ok());
+    match shape.must {
+        Must::Text(expected) if *way != Way::Prepared => {
+            if changed == Some(expected) {
+                assert!(text, "must travel as text: {}", told());
+            }
+        }
+        Must::Text(_) | Must::Either => {}
+        Must::NotText => assert!(!text, "must never travel as text: {}", told()),
+    }
+    if let (Some(changed), false) = (changed, shape.elsewhere) {
+        assert_eq!(entries.is_empty(), changed == 0, "journalled if and only if something changed: {}", told());
+    }
+}
+
+/// A statement's shape: its text without what its constants are.
+fn form(sql: &str) -> String {
+    let mut out = String::new();
+    for c in sql.chars() {
+        match c {
+            '0'..='9' if out.ends_with('?') => {}
+            '0'..='9' => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out
+}
