@@ -188,7 +188,7 @@ fn other_rules_make_another_picture(pg: Pg) {
         let proxy = Proxy::start(&cluster, &["public.a"], NEVER);
         assert_eq!(names(proxy.first().await.as_ref()), ["a"]);
         proxy.wanted.send_replace(Arc::new(wanted(&["public.b"])));
-        let catalog = proxy.shows(&["b"]).await;
+        proxy.shows(&["b"]).await;
     });
 }
 

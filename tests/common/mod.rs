@@ -17,7 +17,6 @@ pub(crate) mod replay;
 pub(crate) mod rng;
 pub(crate) mod scram;
 pub(crate) mod session;
-pub(crate) mod standin;
 
 pub(crate) use cluster::{Cluster, Pg};
 pub(crate) use proxy::Proxy;

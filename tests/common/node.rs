@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::entry::{Dump, Entry};
 use super::replay::Replica;
 use super::session::Session;
-use super::{Addr, Cluster, PATIENCE, Pg, Proxy, eventually, proc, proxy, temp_dir};
+use super::{Addr, Cluster, PATIENCE, Pg, Proxy, entry, eventually, proc, proxy, temp_dir};
 
 /// The rule most tests have: every table of schema `public`.
 pub(crate) const PUBLIC: &str = "[[table]]\nname = \"public.*\"\n";
@@ -105,7 +105,7 @@ impl Node {
 
     /// The journal as it is now, uncovered rows included.
     pub(crate) fn pending(&self) -> Dump {
-        super::standin::pending(self)
+        entry::dump(&run(&["journal", "dump", "--json", "--pending", "--config"], &self.config()))
     }
 
     /// The changes in the journal; a forged row in it is a failure.
