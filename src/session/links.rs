@@ -1,8 +1,10 @@
 //! What a worker's capturing sessions share: the rules, the catalog, the journal's key, and whom to wake.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::capture::lanes::Lanes;
 use crate::catalog::Catalogs;
@@ -12,12 +14,26 @@ use crate::config::TableRule;
 use crate::journal::ticker::Waker;
 use crate::journal::{Author, Key};
 
+/// How long a session waits when the proxy has just started.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Whether sessions can be captured.
 #[derive(Clone)]
 pub enum Capturing {
     /// Not yet: the server has not been asked what has to be known.
     Waiting,
     Ready(Links),
+}
+
+impl Capturing {
+    /// Waits until sessions can be captured, for a while.
+    pub(crate) async fn ready(mut capturing: watch::Receiver<Self>) -> Option<Links> {
+        let ready = capturing.wait_for(|capturing| matches!(capturing, Self::Ready(_)));
+        match timeout(PATIENCE, ready).await.ok()?.ok()?.clone() {
+            Self::Ready(links) => Some(links),
+            Self::Waiting => None,
+        }
+    }
 }
 
 /// Handles only: cheap to clone, one for each worker.

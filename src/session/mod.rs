@@ -191,16 +191,16 @@ async fn log_in(
         refuse(&mut client, "too_many", fatal).await;
         return None;
     };
-    let links = match shared.links.as_ref().map(|links| links.borrow().clone()) {
-        None => None,
-        Some(Capturing::Ready(links)) => Some(links),
-        Some(Capturing::Waiting) => {
+    let mut links = None;
+    if let Some(capturing) = &shared.links {
+        links = Capturing::ready(capturing.clone()).await;
+        if links.is_none() {
             let fatal = Report::fatal(sqlstate::CANNOT_CONNECT_NOW, "the proxy cannot capture changes yet")
                 .detail("It has not been able to read the journal's key and the catalog; its log says why.");
             refuse(&mut client, "capture", fatal).await;
             return None;
         }
-    };
+    }
     let tls = client.stream.is_tls();
     if settings.require_tls && !tls && matches!(source, Source::Tcp(_)) {
         let fatal = Report::fatal(sqlstate::INVALID_AUTHORIZATION, "the proxy accepts only TLS connections")

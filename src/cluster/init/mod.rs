@@ -183,6 +183,10 @@ async fn run(client: &tokio_postgres::Client, plan: &Plan) -> Vec<Outcome> {
     for step in &plan.further {
         outcomes.push(match client.batch_execute(&step.sql).await {
             Ok(()) => Outcome::Done(step.what.clone()),
+            // A role, which another database of the cluster was given in this moment.
+            Err(e) if matches!(e.code(), Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION)) => {
+                Outcome::Done(step.what.clone())
+            }
             Err(e) if remove::used_elsewhere(step, &e) => {
                 Outcome::Note(format!("{}: kept, something else depends on it: {}", step.what, server_words(&e)))
             }

@@ -104,7 +104,8 @@ fn role(state: &State, name: &str, purpose: &str, plan: &mut Plan) -> bool {
     if state.has_role(name) {
         return true;
     }
-    let create = format!("CREATE ROLE {name} NOLOGIN");
+    // Roles belong to the whole cluster: the mark tells `--drop` in any of its databases whose it is.
+    let create = format!("CREATE ROLE {name} NOLOGIN; COMMENT ON ROLE {name} IS '{ROLE_MARK}'");
     if !state.makes_roles {
         plan.notes.push(format!(
             "role {name} ({purpose}) is not there, and \"{}\" has no CREATEROLE to make it; whoever has, or a superuser, \
@@ -114,10 +115,7 @@ fn role(state: &State, name: &str, purpose: &str, plan: &mut Plan) -> bool {
         return false;
     }
     let who = "a superuser, or a role with CREATEROLE".to_owned();
-    plan.further.push(Step { what: format!("role {name}, {purpose}"), sql: create, who: who.clone() });
-    // Roles belong to the whole cluster: the mark tells `--drop` in any of its databases whose it is.
-    let mark = format!("COMMENT ON ROLE {name} IS '{ROLE_MARK}'");
-    plan.further.push(Step { what: format!("mark role {name}"), sql: mark, who });
+    plan.further.push(Step { what: format!("role {name}, {purpose}"), sql: create, who });
     true
 }
 
