@@ -380,6 +380,9 @@ impl Engine {
                     Ok(true) => {
                         self.committing = true;
                         self.own_execute(b"COMMIT", &[], &[], || Own::Needed);
+                        // What the client sends behind this Sync is of another transaction, and waits for its end.
+                        self.wrapped = false;
+                        self.turning = true;
                     }
                     Ok(false) => return Step::Wait,
                     Err(e) => {

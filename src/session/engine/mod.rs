@@ -499,6 +499,9 @@ impl Engine {
     /// Lets the machine see a frame that goes to the server.
     fn note(&mut self, frame: &[u8]) -> Option<RequestId> {
         let (&tag, _) = frame.split_first()?;
+        if tag == front::SYNC {
+            self.twins.next_batch();
+        }
         let head = frame.get(HEADER..)?;
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
         self.machine.on_frontend(Frame { tag, body_len, head })

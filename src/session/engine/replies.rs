@@ -139,8 +139,9 @@ impl Engine {
     /// A ReadyForQuery that would be the client's.
     fn ready(&mut self) -> Shown {
         self.turned = None;
-        // Requests behind this one are of another transaction: what they have left here is theirs.
-        if self.machine.awaits_reply() {
+        // Requests behind this one are of another transaction: what they have left here is theirs. None has left anything
+        // while it waits for this.
+        if self.machine.awaits_reply() && !self.turning {
             if self.last_meta.is_some() {
                 self.links.wake();
             }
@@ -190,6 +191,8 @@ impl Engine {
                     self.twins.forget(name);
                     self.show_error(Some(&template), body);
                     self.step_failed();
+                } else {
+                    self.twins.confirm(name);
                 }
                 Shown::Instead
             }
@@ -302,6 +305,13 @@ impl Engine {
                 self.withheld.clear();
                 self.put_back_special(id, Special::Own(own));
                 return Shown::Verbatim;
+            }
+            (Own::Begin, back::ERROR) => {
+                self.show_error(None, body);
+                self.segments.clear();
+                self.next = Next::Client;
+                self.put_back_special(id, Special::Own(Own::Rollback));
+                return Shown::Instead;
             }
             (Own::Commit | Own::Rollback, back::READY) => {
                 let withheld = std::mem::take(&mut self.withheld);
@@ -459,6 +469,8 @@ impl Engine {
 
     fn query_ready(&mut self, query: &QueryRun) -> Shown {
         match query.ready {
+            // Its BEGIN has failed already.
+            Ready::Wrapped if query.failed && self.machine.status() == Status::Idle => self.ready(),
             Ready::Wrapped => {
                 self.next = if query.failed { Next::Rollback } else { Next::CommitWrapped };
                 Shown::Instead

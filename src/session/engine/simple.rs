@@ -19,6 +19,9 @@ use super::rows::Template;
 use super::run::{Form, Run};
 use super::{Engine, Next, Special, Step};
 
+/// Before a query of the client's, in the same message.
+const BEGIN: &[u8] = b"BEGIN;";
+
 /// What one statement of a query is to us.
 #[derive(Debug)]
 pub(super) enum Act {
@@ -155,7 +158,7 @@ impl Engine {
         let ending = control && (self.transaction_matters() || self.is_capturing());
         let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
         if !ours && !ending && !split {
-            return if whole { self.pass_query(parts) } else { self.send_query(text, parts) };
+            return if whole { self.pass_query(parts) } else { self.send_query(text, parts, false) };
         }
         // What it does hangs on what is not answered yet.
         if self.machine.awaits_reply() {
@@ -173,7 +176,7 @@ impl Engine {
             } else if whole {
                 self.pass_query(parts)
             } else {
-                self.send_query(text, parts)
+                self.send_query(text, parts, false)
             };
         }
         self.client_unsynced = false;
@@ -399,16 +402,21 @@ impl Engine {
             };
         }
         let writes = parts.iter().any(|p| matches!(p.judged.act, Act::Write(_)));
-        if idle && writes && self.status() == Status::Idle {
-            self.wrap_simple();
-        }
-        self.send_query(text, parts)
+        let opens = idle && writes && self.status() == Status::Idle;
+        self.wrapped |= opens;
+        self.send_query(text, parts, opens)
     }
 
-    /// Sends a query with the capturing texts in their places.
-    fn send_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
+    /// Sends a query with the capturing texts in their places, `opens` a block of ours around it.
+    fn send_query(&mut self, text: &[u8], parts: Vec<Part>, opens: bool) -> Step {
         let (mut sql, mut inserted, mut at) = (Vec::with_capacity(text.len()), Vec::new(), 0);
         let mut pieces = Vec::with_capacity(parts.len());
+        if opens {
+            // In one query with what it is for: should it fail, nothing else runs.
+            sql.extend_from_slice(BEGIN);
+            inserted.push(Inserted { at: 0, len: BEGIN.len(), instead: 0 });
+            pieces.push(PieceRun::Own);
+        }
         for part in parts {
             self.take_effect(&part.judged);
             sql.extend_from_slice(text.get(at..part.start).unwrap_or_default());
