@@ -29,7 +29,7 @@ impl Names {
         self.known.get(&key(written)).copied()
     }
 
-    /// No such relation, until a row says otherwise.
+    /// There is no such relation.
     pub(super) fn absent(&mut self, written: &Written) {
         self.known.insert(key(written), Meaning { oid: None, can_select: false, row_security: false });
     }

@@ -41,7 +41,7 @@ pub(super) enum Own {
     Begin,
     /// The rows are the catalog as this session sees it, as JSON.
     Catalog(Vec<u8>),
-    /// A step whose failure fails what the client asked for.
+    /// A step like any other whose failure fails what the client asked for.
     Needed,
     /// The COMMIT of a wrapped simple query.
     Commit,
@@ -53,7 +53,6 @@ impl Engine {
     // === asking ===
 
     pub(super) fn ask_name(&mut self, written: &Written) {
-        self.names.absent(written);
         let name = quoted(written);
         self.own_execute(RESOLVE, &[TEXT], &[Some(&name)], || Own::Resolve(*written));
         self.sync_if_settled();
@@ -106,10 +105,7 @@ impl Engine {
 
     /// Executes a statement of ours by the extended protocol, prepared once.
     pub(super) fn own_execute(&mut self, sql: &[u8], types: &[u32], params: &[Option<&[u8]>], own: impl Fn() -> Own) {
-        let special = || match own() {
-            Own::Needed => Special::Step(None),
-            _ => Special::Own(Own::Ignore),
-        };
+        let special = || Special::Step(None);
         let twin = self.twin(sql, types, std::rc::Rc::default()).bytes();
         let binary = types.iter().map(|oid| u16::from(*oid != TEXT)).collect();
         let bind = Bind { portal: PORTAL, statement: &twin, formats: binary, params: params.to_vec(), results: vec![] };
@@ -285,6 +281,9 @@ impl Engine {
     /// Answers of ours that the client never sees.
     pub(super) fn own_reply(&mut self, own: &mut Own, tag: u8, body: &[u8]) {
         match (own, tag) {
+            (Own::Resolve(written), back::COMMAND_COMPLETE) if self.names.get(written).is_none() => {
+                self.names.absent(written);
+            }
             (Own::Resolve(written), back::DATA_ROW) => {
                 let written = *written;
                 if self.names.learn(&written, body).is_none() {
@@ -307,7 +306,7 @@ impl Engine {
                 let json = std::mem::take(json);
                 self.learn_catalog(&json);
             }
-            (Own::Resolve(_) | Own::Catalog(_) | Own::Isolation | Own::Ignore, back::ERROR) => {
+            (Own::Ignore, back::ERROR) => {
                 warn!(error = crate::wire::error::describe_error(body), "a question of the proxy's own failed");
             }
             _ => {}

@@ -1,7 +1,7 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
 use crate::session::machine::{Reply, Status};
-use crate::sql::{ClientEncoding, Effect, Name};
+use crate::sql::{ClientEncoding, Effect};
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame, split_cstr};
 
@@ -196,9 +196,21 @@ impl Engine {
                 }
                 Shown::Instead
             }
-            Special::Parse(name, before) => {
+            Special::Parse(parsed) => {
                 if tag == back::ERROR {
-                    self.unparse(name, before);
+                    self.statements.unparse(parsed);
+                }
+                Shown::Verbatim
+            }
+            Special::Prepares(undo) => {
+                if tag == back::ERROR {
+                    self.statements.unprepare(&undo);
+                }
+                Shown::Verbatim
+            }
+            Special::Deallocates(gone) => {
+                if tag != back::ERROR {
+                    self.statements.forget(&gone);
                 }
                 Shown::Verbatim
             }
@@ -251,16 +263,9 @@ impl Engine {
     fn abandon(&mut self, special: Special) {
         match special {
             Special::Twin(name, _) => self.twins.forget(name),
-            Special::Parse(name, before) => self.unparse(name, before),
+            Special::Parse(parsed) => self.statements.unparse(parsed),
+            Special::Prepares(undo) => self.statements.unprepare(&undo),
             _ => {}
-        }
-    }
-
-    /// A Parse of the client's has failed: what had the name before has it still; the unnamed one is gone.
-    fn unparse(&mut self, name: Name, before: Option<std::rc::Rc<super::extended::Prepared>>) {
-        match before {
-            Some(before) if !name.is_empty() => drop(self.prepared.insert(name, before)),
-            _ => drop(self.prepared.remove(&name)),
         }
     }
 
@@ -321,7 +326,7 @@ impl Engine {
                 self.transaction_over();
                 return Shown::Verbatim;
             }
-            (Own::Needed, back::ERROR) => {
+            (Own::Needed | Own::Resolve(_) | Own::Catalog(_) | Own::Isolation, back::ERROR) => {
                 self.show_error(None, body);
                 self.step_failed();
                 return Shown::Instead;
@@ -439,12 +444,17 @@ impl Engine {
                     _ => self.show_error(Some(&query.template), body),
                 }
                 self.withheld.clear();
+                for piece in query.pieces.iter().skip(at) {
+                    if let PieceRun::Prepare(undo) = piece {
+                        self.statements.unprepare(undo);
+                    }
+                }
                 Shown::Instead
             }
             (_, Some(PieceRun::Own)) => Shown::Instead,
             (_, Some(PieceRun::Write(run))) => self.run_reply(run, false, tag, body),
-            (back::COMMAND_COMPLETE, Some(PieceRun::Prepare(name, prepared))) => {
-                self.sql_prepared.insert(*name, prepared.clone());
+            (back::COMMAND_COMPLETE, Some(PieceRun::Deallocate(gone))) => {
+                self.statements.forget(gone);
                 Shown::Verbatim
             }
             _ => Shown::Verbatim,

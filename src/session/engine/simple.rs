@@ -17,6 +17,7 @@ use super::extended::{SqlPrepared, other_way};
 use super::own::Own;
 use super::rows::Template;
 use super::run::{Form, Run};
+use super::statements::{Deallocated, MadeBySql};
 use super::{Engine, Next, Special, Step};
 
 /// Before a query of the client's, in the same message.
@@ -52,7 +53,8 @@ pub(super) enum PieceRun {
     Plain,
     /// Ours: not shown.
     Own,
-    Prepare(Name, Rc<SqlPrepared>),
+    Prepare(MadeBySql),
+    Deallocate(Deallocated),
     Write(Box<Run>),
     /// Its error is replaced by this one.
     Refused(Vec<u8>),
@@ -97,6 +99,15 @@ impl Part {
     fn is_control(&self) -> bool {
         matches!(self.judged.act, Act::Control(_))
     }
+
+    fn deallocates(&self) -> bool {
+        matches!(self.judged.effect, Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll)
+    }
+
+    /// What stands behind it can only be judged when it is done.
+    fn shifts(&self) -> bool {
+        self.judged.unsettles || self.judged.ddl || self.deallocates() || matches!(self.judged.act, Act::Prepare(..))
+    }
 }
 
 impl Judged {
@@ -131,8 +142,10 @@ impl Engine {
             return Step::Done;
         }
         // A simple query takes the place of the unnamed statement and of the unnamed portal.
-        self.prepared.remove(&Name::EMPTY);
-        self.portals.remove(&Name::EMPTY);
+        if !self.client_unsynced {
+            self.statements.close_unnamed();
+            self.portals.remove(&Name::EMPTY);
+        }
         match self.query(text, true) {
             Step::Verbatim => {
                 self.client_unsynced = false;
@@ -156,9 +169,10 @@ impl Engine {
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
         let ending = control && (self.transaction_matters() || self.is_capturing());
+        let whole_as_is = whole && !parts.iter().any(Part::deallocates);
         let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
         if !ours && !ending && !split {
-            return if whole { self.pass_query(parts) } else { self.send_query(text, parts, false) };
+            return if whole_as_is { self.pass_query(parts) } else { self.send_query(text, parts, false) };
         }
         // What it does hangs on what is not answered yet.
         if self.machine.awaits_reply() {
@@ -173,7 +187,7 @@ impl Engine {
         if !ours {
             return if self.poisoned.is_some() && commits(&parts) {
                 self.refuse_commit()
-            } else if whole {
+            } else if whole_as_is {
                 self.pass_query(parts)
             } else {
                 self.send_query(text, parts, false)
@@ -233,7 +247,10 @@ impl Engine {
         if matches!(judged.act, Act::Control(_)) {
             self.settings_revert();
         }
-        self.forget_statements(judged.effect);
+        if matches!(judged.effect, Effect::DeallocateAll | Effect::DiscardAll) {
+            self.sql_twins.clear();
+            self.twins.take_all();
+        }
     }
 
     fn judge(&mut self, sql: &[u8]) -> Option<Judged> {
@@ -266,10 +283,10 @@ impl Engine {
 
     /// Decides about an EXECUTE in a query.
     fn decide_executed(&mut self, name: &Name, sql: &[u8], statement: &Statement) -> Option<Decision> {
-        if let Some(prepared) = self.sql_prepared.get(name).cloned() {
+        if let Some(prepared) = self.statements.by_sql(name).cloned() {
             return self.decide_twin(&prepared, sql, statement);
         }
-        let Some(prepared) = self.prepared.get(name).cloned() else { return self.decide(sql, statement, &[]) };
+        let Some(prepared) = self.statements.get(name).cloned() else { return self.decide(sql, statement, &[]) };
         Some(match self.decide_prepared(&prepared)? {
             Decision::Write(_) => Decision::Refuse(other_way("the extended protocol")),
             other => other,
@@ -385,6 +402,9 @@ impl Engine {
             && let Some(form) = &write.alone
             && (idle || only_alone(part) && !self.wrapped)
         {
+            if self.journal_is_behind() && !self.flush_or_poison() {
+                return Step::Wait;
+            }
             self.take_effect(&part.judged);
             return self.run_alone(text, part.start..part.end, write, form);
         }
@@ -443,14 +463,17 @@ impl Engine {
                     };
                     pieces.push(PieceRun::Write(Box::new(Run::new(write, form, Vec::new()))));
                 }
-                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(name, prepared)),
+                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(self.statements.prepare(name, prepared))),
                 Act::Refuse(refusal) => {
                     // What stands before it is answered as if the server itself had refused.
                     sql.extend_from_slice(&Self::failing(&refusal.message));
                     at = part.end;
                     pieces.push(PieceRun::Refused(report(&refusal, Severity::Error).frame()));
                 }
-                Act::Pass | Act::Control(_) => pieces.push(PieceRun::Plain),
+                Act::Pass | Act::Control(_) => pieces.push(match self.statements.deallocates(part.judged.effect) {
+                    Some(gone) => PieceRun::Deallocate(gone),
+                    None => PieceRun::Plain,
+                }),
             }
             sql.extend_from_slice(text.get(at..part.end).unwrap_or_default());
             at = part.end;
@@ -618,7 +641,7 @@ impl Engine {
         let mut segments: Vec<(usize, usize, bool)> = Vec::new();
         for part in parts {
             // What comes behind these has to be judged when they are done.
-            let apart = part.is_control() || part.judged.unsettles || part.judged.ddl;
+            let apart = part.is_control() || part.shifts();
             match segments.last_mut() {
                 Some((_, end, false)) if !apart => *end = part.end,
                 _ => segments.push((part.start, part.end, apart)),
@@ -673,7 +696,7 @@ fn shifts(parts: &[Part]) -> bool {
     let mut shifted = false;
     parts.iter().any(|part| {
         let behind = shifted && part.judged.active;
-        shifted |= part.judged.unsettles || part.judged.ddl;
+        shifted |= part.shifts();
         behind
     })
 }
