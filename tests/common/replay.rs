@@ -240,7 +240,7 @@ impl Replica {
         let bind = msg::bind_formats("", "", &formats, &values, &[]);
         let answer = self.session.send(&[msg::parse("", sql, &types), bind, msg::execute("", 0), msg::sync()]);
         if let Some(failure) = answer.failure() {
-            panic!("{}: {failure:?}\nof {entry:#?}", String::from_utf8_lossy(sql));
+            panic!("{}: {failure:?}\nof {entry:?}", String::from_utf8_lossy(sql));
         }
         if foreign.is_some() {
             self.session.ok("set client_encoding = 'UTF8'");

@@ -60,7 +60,7 @@ pub(crate) const RESET: &str = "
     insert into k2 select i, 'y' || i % 3, i, 'w' from generate_series(1, 30) i;
     insert into ser (a, b) select i, 'b' from generate_series(1, 30) i; insert into ident (a, b) select i, 'b' from generate_series(1, 30) i;
     insert into byd (a) select i from generate_series(1, 30) i; insert into gen (id, a, b) select i, i, 'b' from generate_series(1, 30) i;
-    insert into dflt (id) select i from generate_series(1, 30) i; insert into uq select i, i + 100, 'v' from generate_series(1, 30) i;
+    insert into dflt (id, at, r) select i, '2021-01-01 00:00+00', i / 4.0 from generate_series(1, 30) i; insert into uq select i, i + 100, 'v' from generate_series(1, 30) i;
     insert into ex select i, 'B' || i from generate_series(1, 30) i; insert into nk select i % 10, 'b' || i from generate_series(1, 30) i;
     insert into par select i, i % 3, 'v' from generate_series(1, 30) i; insert into trg select i, 'B' || i from generate_series(1, 30) i;
     insert into \"Quo ted\" select i, 'x' from generate_series(1, 30) i;
