@@ -65,21 +65,25 @@ struct Run<'a> {
     replica: Replica,
     /// The copy's name.
     copy: String,
-    applied: usize,
+    /// The last tick that was applied.
+    applied: u64,
     lanes: BTreeMap<String, usize>,
     /// What was wrong, as far as it was found.
     wrong: Vec<String>,
 }
 
 #[test]
-fn statements_of_a_grammar() {
-    let wrong: Vec<String> = [Pg::V15, Pg::V18].into_iter().flat_map(run).collect();
-    let told = wrong.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n\n");
-    assert!(wrong.is_empty(), "{} are wrong:\n{told}", wrong.len());
+fn statements_of_a_grammar_on_15() {
+    run(Pg::V15);
 }
 
-/// Runs all shapes on one version and says what was wrong.
-fn run(pg: Pg) -> Vec<String> {
+#[test]
+fn statements_of_a_grammar_on_18() {
+    run(Pg::V18);
+}
+
+/// Runs all shapes on one version.
+fn run(pg: Pg) {
     let mut rng = Rng::new(seed("lanes"));
     let node = Node::start(pg, grammar::TABLES, RULES);
     let copy = node.copy();
@@ -111,7 +115,8 @@ fn run(pg: Pg) -> Vec<String> {
         run.compare(&batch);
     }
     eprintln!("{pg:?}: {} shapes; {:?}", seen.len(), run.lanes);
-    run.wrong
+    let told = run.wrong.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n\n");
+    assert!(run.wrong.is_empty(), "{} are wrong:\n{told}", run.wrong.len());
 }
 
 impl Run<'_> {
@@ -153,9 +158,8 @@ impl Run<'_> {
     }
 
     fn compare(&mut self, batch: &[Ran]) {
-        let entries = self.node.journal();
-        let new = &entries[self.applied..];
-        self.applied = entries.len();
+        let new = self.node.journal_after(self.applied);
+        self.applied = new.last().and_then(|entry| entry.tick).unwrap_or(self.applied);
         for ran in batch {
             let own: Vec<&Entry> = new.iter().filter(|entry| ran.from <= entry.lsn && entry.lsn < ran.to).collect();
             own.iter().for_each(|entry| *self.lanes.entry(entry.lane.clone()).or_default() += 1);
@@ -171,7 +175,7 @@ impl Run<'_> {
         }
         // What follows is compared, too: the next batch begins with the same rows on both sides.
         let compared = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.replica.apply(new);
+            self.replica.apply(&new);
             self.replica.assert_equals(&mut self.direct, &[]);
         }));
         if let Err(panic) = compared {
