@@ -34,7 +34,7 @@ impl Case<'_> {
         let head = Head {
             columns: columns.iter().map(|c| image_column(c, &key)).collect(),
             text: Some(text),
-            ..image::head(Lane::Copy, Op::Copy, &ours)
+            ..image::head(self.s, Lane::Copy, Op::Copy, &ours)
         };
         Ok(Decision::Write(Arc::new(Write {
             reason: "the data itself",

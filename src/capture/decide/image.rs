@@ -184,19 +184,20 @@ impl Plan {
         let columns = image.columns;
         Ok(Rows {
             image: format!("pg_catalog.record_send(ROW({}))", first.join(", ")),
-            head: Head { columns, extra, ..head(Lane::Row, self.op, ours) },
+            head: Head { columns, extra, ..head(s, Lane::Row, self.op, ours) },
         })
     }
 }
 
 /// A head without columns and text.
-pub(super) fn head(lane: Lane, op: Op, ours: &Ours<'_>) -> Head {
+pub(super) fn head(s: &Surroundings<'_>, lane: Lane, op: Op, ours: &Ours<'_>) -> Head {
     Head {
         lane,
         op,
         schema: ours.root.name.schema.clone(),
         table: ours.root.name.table.clone(),
         rule: ours.rule.name.to_string(),
+        encoding: s.encoding.to_owned(),
         shape: ours.root.shape,
         columns: Vec::new(),
         extra: Extra::None,

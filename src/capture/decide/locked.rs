@@ -50,7 +50,8 @@ impl Case<'_> {
         let names: Vec<(Written, &Ours<'_>)> = read.iter().map(|(written, ours)| (*written, ours)).collect();
         let mut text = self.text(returning, &names);
         text.settings = (self.s.settings)();
-        let head = Head { lane: Lane::Locked, text: Some(text), ..image::head(Lane::Locked, op_of(kind), ours) };
+        let head =
+            Head { lane: Lane::Locked, text: Some(text), ..image::head(self.s, Lane::Locked, op_of(kind), ours) };
         let mut locks: Vec<_> =
             read.iter().map(|(_, r)| (&r.relation.name, r.relation.oid == ours.relation.oid)).collect();
         // One order for all statements; the stronger lock of a table stands first and makes the other one nothing.

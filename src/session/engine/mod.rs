@@ -259,9 +259,9 @@ impl Engine {
         self.waiting || self.machine.is_congested()
     }
 
-    /// Whether something is under way that the client's end must not cut short.
+    /// Whether something is under way that the client's end must not cut short: not what it has left without a Sync.
     pub(crate) fn is_busy(&self) -> bool {
-        self.waiting || self.machine.awaits_reply() && !self.machine.is_lost()
+        self.waiting || self.machine.awaits_reply() && !self.machine.is_lost() && !self.client_unsynced
     }
 
     /// Outside of a transaction, nothing asked, nothing held.
@@ -360,10 +360,14 @@ impl Engine {
                     self.hold_whole = true;
                 }
                 (Step::Wait, Piece::Joined(bytes)) => {
+                    let mark = self.up.len();
+                    self.put_plain(&mut plain, chunk, mark);
                     self.wait();
                     self.backlog.extend_from_slice(&bytes);
                 }
                 (Step::Wait, Piece::Whole(_) | Piece::More(_)) => {
+                    let mark = self.up.len();
+                    self.put_plain(&mut plain, chunk, mark);
                     self.wait();
                     self.backlog.extend_from_slice(chunk.get(at..end).unwrap_or_default());
                 }
@@ -600,6 +604,17 @@ impl Engine {
         }
     }
 
+    /// A transaction, or a part of it, ends: what it has set may end with it.
+    fn settings_revert(&mut self) {
+        if self.unsettled {
+            self.names.forget();
+            self.epoch += 1;
+        }
+        if self.ddl {
+            self.private = None;
+        }
+    }
+
     /// Names may mean something else from here on.
     fn unsettle(&mut self) {
         self.names.forget();
@@ -651,6 +666,8 @@ impl Engine {
             && let Some((value, _)) = split_cstr(rest)
         {
             self.parameters.insert(name.to_vec(), value.to_vec());
+            // What was decided holds the encoding and the settings that constants hang on.
+            self.epoch += 1;
         }
     }
 

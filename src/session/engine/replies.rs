@@ -75,6 +75,9 @@ impl Engine {
                 if self.down.len() > mark {
                     self.down_plain(&mut plain, chunk, mark);
                 }
+            } else if self.waiting && self.machine.takes_copy_data() {
+                // What waits for an answer is the data that the server waits for.
+                self.resume();
             }
         }
         if plain == Some(chunk.len()) {
@@ -165,10 +168,8 @@ impl Engine {
         self.constraints_due = false;
         self.poisoned = None;
         self.read_committed = None;
-        if std::mem::take(&mut self.unsettled) {
-            self.names.forget();
-            self.epoch += 1;
-        }
+        self.settings_revert();
+        self.unsettled = false;
         self.portals.clear();
         self.catalog_committed();
     }
@@ -459,7 +460,7 @@ impl Engine {
                 self.next = if query.failed { Next::Rollback } else { Next::CommitWrapped };
                 Shown::Instead
             }
-            Ready::Segment if !query.failed => Shown::Instead,
+            Ready::Segment if !query.failed => self.between_segments(),
             Ready::Segment => {
                 self.segments.clear();
                 self.rollback_due |= self.wrapped;
@@ -470,7 +471,16 @@ impl Engine {
     }
 
     fn segment_ready(&mut self) -> Shown {
-        if self.segments.is_empty() { self.ready() } else { Shown::Instead }
+        if self.segments.is_empty() { self.ready() } else { self.between_segments() }
+    }
+
+    /// A part of the client's query is over, and the client hears of it when all are.
+    fn between_segments(&mut self) -> Shown {
+        self.committing = false;
+        if self.machine.status() == Status::Idle {
+            self.transaction_over();
+        }
+        Shown::Instead
     }
 }
 

@@ -13,7 +13,7 @@ use crate::wire::error::{Report, Severity, sqlstate};
 use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
-use super::extended::SqlPrepared;
+use super::extended::{SqlPrepared, other_way};
 use super::own::Own;
 use super::rows::Template;
 use super::run::{Form, Run};
@@ -225,6 +225,9 @@ impl Engine {
         } else if judged.unsettles {
             self.unsettle();
         }
+        if matches!(judged.act, Act::Control(_)) {
+            self.settings_revert();
+        }
         self.forget_statements(judged.effect);
     }
 
@@ -236,8 +239,8 @@ impl Engine {
         }
         let decision = match &statement.kind {
             Kind::Prepare { name, inner, .. } => return self.judge_prepare(sql, *name, inner, &statement),
-            kind => match executed(kind).and_then(|name| self.sql_prepared.get(&name).cloned()) {
-                Some(prepared) => self.decide_twin(&prepared, sql, &statement)?,
+            kind => match executed(kind) {
+                Some(name) => self.decide_executed(&name, sql, &statement)?,
                 None => self.decide(sql, &statement, &[])?,
             },
         };
@@ -254,6 +257,18 @@ impl Engine {
             Decision::Refuse(refusal) => Act::Refuse(refusal),
             _ => Act::Pass,
         }))
+    }
+
+    /// Decides about an EXECUTE in a query.
+    fn decide_executed(&mut self, name: &Name, sql: &[u8], statement: &Statement) -> Option<Decision> {
+        if let Some(prepared) = self.sql_prepared.get(name).cloned() {
+            return self.decide_twin(&prepared, sql, statement);
+        }
+        let Some(prepared) = self.prepared.get(name).cloned() else { return self.decide(sql, statement, &[]) };
+        Some(match self.decide_prepared(&prepared)? {
+            Decision::Write(_) => Decision::Refuse(other_way("the extended protocol")),
+            other => other,
+        })
     }
 
     /// Decides about an EXECUTE, and sees to it that its twin is there.
