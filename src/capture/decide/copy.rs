@@ -23,7 +23,7 @@ impl Case<'_> {
         self.indirect("COPY", &known)?;
         let Some(ours) = Ours::new(target, &known) else { return Ok(self.pass()) };
         if copy.direction == CopyDirection::FromServer {
-            return Err(refuse::copy(&ours, "The server reads a file or a program that the proxy does not see."));
+            return Err(refuse::copy_from_server(&ours));
         }
         let columns = self.copied(copy, &ours).map_err(|detail| refuse::copy(&ours, &detail))?;
         let mut text = self.text(None, &[(target.relation, &ours)]);

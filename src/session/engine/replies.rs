@@ -422,9 +422,12 @@ impl Engine {
         let at = query.at;
         let last = at.saturating_add(1) == query.pieces.len();
         let mut shown = match (tag, query.pieces.get_mut(at)) {
-            (back::ERROR, _) => {
+            (back::ERROR, piece) => {
                 query.failed = true;
-                self.show_error(Some(&query.template), body);
+                match piece {
+                    Some(PieceRun::Refused(error)) if !is_aborted(body) => self.down.extend_from_slice(error),
+                    _ => self.show_error(Some(&query.template), body),
+                }
                 self.withheld.clear();
                 Shown::Instead
             }

@@ -51,6 +51,8 @@ pub(super) enum PieceRun {
     Own,
     Prepare(Name, Rc<SqlPrepared>),
     Write(Box<Run>),
+    /// Its error is replaced by this one.
+    Refused(Vec<u8>),
 }
 
 /// What a ReadyForQuery means.
@@ -361,12 +363,8 @@ impl Engine {
     fn run_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
         let more = !self.segments.is_empty();
         let idle = !self.in_block() && !self.wrapped;
-        let refused = parts.iter().find_map(|part| match &part.judged.act {
-            Act::Refuse(refusal) => Some(refusal.clone()),
-            _ => None,
-        });
-        if let Some(refusal) = refused {
-            return self.refuse_query(&refusal);
+        if let [Part { judged: Judged { act: Act::Refuse(refusal), .. }, .. }] = parts.as_slice() {
+            return self.refuse_query(refusal);
         }
         if idle && more {
             return self.refuse_query(&Refusal {
@@ -438,7 +436,13 @@ impl Engine {
                     pieces.push(PieceRun::Write(Box::new(Run::new(write, form, Vec::new()))));
                 }
                 Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(name, prepared)),
-                Act::Pass | Act::Control(_) | Act::Refuse(_) => pieces.push(PieceRun::Plain),
+                Act::Refuse(refusal) => {
+                    // What stands before it is answered as if the server itself had refused.
+                    sql.extend_from_slice(&Self::failing(&refusal.message));
+                    at = part.end;
+                    pieces.push(PieceRun::Refused(report(&refusal, Severity::Error).frame()));
+                }
+                Act::Pass | Act::Control(_) => pieces.push(PieceRun::Plain),
             }
             sql.extend_from_slice(text.get(at..part.end).unwrap_or_default());
             at = part.end;
