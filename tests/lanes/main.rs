@@ -12,12 +12,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use common::Pg;
 use common::entry::Entry;
-use common::msg::{bind, describe, execute, parse, sync};
+use common::msg::{bind, bind_formats, describe, execute, parse, sync};
 use common::node::Node;
 use common::replay::Replica;
 use common::rng::{Rng, seed};
 use common::session::{Answer, Session};
-use grammar::{Maker, Must, Shape};
+use grammar::{Binds, Maker, Must, Shape};
 
 const RULES: &str = "[[table]]\nname = \"public.*\"\ntriggers = \"fire\"\n";
 
@@ -31,25 +31,48 @@ const BATCH: usize = 100;
 enum Way {
     Simple,
     Extended,
+    /// With told types and binary values, and a limit of rows, as pgjdbc does it.
+    Binary,
     Block,
     ExtendedBlock,
+    Serializable,
+    /// Between other statements of one simple query.
     Several,
+    /// Between other statements of one pipeline.
+    Pipeline,
     Prepared,
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 11] = [
     Way::Simple,
     Way::Simple,
     Way::Extended,
     Way::Extended,
+    Way::Binary,
     Way::Block,
     Way::ExtendedBlock,
+    Way::Serializable,
     Way::Several,
+    Way::Pipeline,
     Way::Prepared,
+];
+
+/// Another write, to stand beside a statement in one transaction.
+const BESIDE: &str = "update beside set n = n + 1 where id = 1";
+
+/// What a batch's session has set: no text may hang on it.
+const SETTINGS: [&str; 5] = [
+    "",
+    "set timezone = 'America/St_Johns'; set datestyle = 'German, DMY'; set intervalstyle = 'sql_standard'",
+    "set extra_float_digits = -5; set bytea_output = 'escape'; set xmloption = 'document'; set lc_monetary = 'C'",
+    "set search_path = pg_catalog, plain, public; set timezone = 'Asia/Tokyo'; set datestyle = 'SQL, MDY'",
+    "set default_transaction_isolation = 'repeatable read'; set plan_cache_mode = force_generic_plan",
 ];
 
 /// A statement that ran, and the part of the WAL in which its entries lie.
 struct Ran {
+    /// What the session had set.
+    settings: &'static str,
     shape: Shape,
     way: Way,
     answer: Answer,
@@ -104,12 +127,25 @@ fn run(pg: Pg) {
         for session in [&mut run.direct, &mut copied] {
             session.ok(grammar::RESET);
         }
+        run.client.ok("reset all");
+        let settings: &'static str = rng.pick::<&str>(&SETTINGS);
+        run.client.ok(settings);
         while batch.len() < BATCH {
             let way = *rng.pick(&WAYS);
-            let shape = Maker::new(&mut rng, matches!(way, Way::Extended | Way::ExtendedBlock)).shape();
+            let binds = match way {
+                Way::Extended | Way::ExtendedBlock | Way::Pipeline => Binds::Text,
+                Way::Binary => Binds::Binary,
+                _ => Binds::No,
+            };
+            let shape = Maker::new(&mut rng, binds).shape();
             let way = if way == Way::Prepared && !shape.preparable { Way::Simple } else { way };
+            let way = match shape.cursor {
+                Some(_) if binds == Binds::No => Way::Block,
+                Some(_) => Way::ExtendedBlock,
+                None => way,
+            };
             if seen.insert(form(&shape.sql)) {
-                batch.push(run.one(shape, way));
+                batch.push(run.one(shape, way, settings));
             }
         }
         run.compare(&batch);
@@ -120,20 +156,44 @@ fn run(pg: Pg) {
 }
 
 impl Run<'_> {
-    fn one(&mut self, shape: Shape, way: Way) -> Ran {
+    fn one(&mut self, shape: Shape, way: Way, settings: &'static str) -> Ran {
         let from = self.position();
         let sql = &shape.sql;
-        let params: Vec<Option<&[u8]>> = shape.params.iter().map(|p| Some(p.as_bytes())).collect();
-        let extended =
-            [parse("", sql, &[]), bind("", "", &params), describe(b'P', ""), execute("", 0), sync()].concat();
+        let texts: Vec<String> = shape.params.iter().map(|given| given.text()).collect();
+        let params: Vec<Option<&[u8]>> = texts.iter().map(|text| Some(text.as_bytes())).collect();
+        let one = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
+        let inner = [parse("", sql, &[]), bind("", "", &params), describe(b'P', ""), execute("", 0)].concat();
+        let extended = [inner.clone(), sync()].concat();
         let answer = match way {
             Way::Simple => self.client.run(sql),
             Way::Extended => self.client.send(&[extended]),
-            Way::Several => self.client.run(format!("select 1; {sql}\n; select 2")),
+            Way::Binary => {
+                let types: Vec<u32> = shape.params.iter().map(|given| given.oid()).collect();
+                let values: Vec<Vec<u8>> = shape.params.iter().map(|given| given.binary()).collect();
+                let values: Vec<Option<&[u8]>> = values.iter().map(|value| Some(value.as_slice())).collect();
+                let bind = bind_formats("", "binary", &[1], &values, &[1]);
+                let bind = if values.is_empty() { bind_formats("", "binary", &[], &[], &[1]) } else { bind };
+                let close = common::msg::close(b'S', "binary"); // an error may have left it
+                let parse = parse("binary", sql, &types);
+                let sent = [close, parse, describe(b'S', "binary"), bind, execute("", 1), sync()];
+                self.client.send(&[sent.concat()])
+            }
+            Way::Several => self.client.run(format!("select 1; {sql}\n; {BESIDE}; select 2")),
+            Way::Pipeline => self.client.send(&[one("select 1"), inner, one(BESIDE), sync()]),
             Way::Block | Way::ExtendedBlock => {
-                self.client.ok("begin; savepoint s");
-                let answer = if way == Way::Block { self.client.run(sql) } else { self.client.send(&[extended]) };
+                self.client.ok("begin");
+                if let Some(cursor) = &shape.cursor {
+                    self.client.ok(cursor);
+                }
+                self.client.ok("savepoint s");
+                let answer = if way == Way::ExtendedBlock { self.client.send(&[extended]) } else { self.client.run(sql) };
                 self.client.ok(if answer.failure().is_some() { "rollback to s" } else { "release s" });
+                self.client.ok("commit");
+                answer
+            }
+            Way::Serializable => {
+                self.client.ok("begin isolation level serializable");
+                let answer = self.client.run(sql);
                 self.client.ok("commit");
                 answer
             }
@@ -148,7 +208,7 @@ impl Run<'_> {
                 }
             }
         };
-        Ran { shape, way, answer, from, to: self.position() }
+        Ran { settings, shape, way, answer, from, to: self.position() }
     }
 
     /// Where the WAL ends now: what a statement journalled lies between two such positions.
@@ -161,13 +221,15 @@ impl Run<'_> {
         let new = self.node.journal_after(self.applied);
         self.applied = new.last().and_then(|entry| entry.tick).unwrap_or(self.applied);
         for ran in batch {
-            let own: Vec<&Entry> = new.iter().filter(|entry| ran.from <= entry.lsn && entry.lsn < ran.to).collect();
+            let own = |entry: &&Entry| ran.from <= entry.lsn && entry.lsn < ran.to && entry.table != "beside";
+            let own: Vec<&Entry> = new.iter().filter(own).collect();
             own.iter().for_each(|entry| *self.lanes.entry(entry.lane.clone()).or_default() += 1);
             if let Err(wrong) = judge(ran, &own) {
                 let Ran { shape, way, answer, .. } = ran;
                 let own: Vec<String> = own.iter().map(|entry| told(entry)).collect();
                 self.wrong.push(format!(
-                    "{wrong}: {way:?} {shape:#?}\nanswered {:?} {:?}\njournalled {own:#?}",
+                    "{wrong}: {way:?} {shape:#?}\nafter {:?}\nanswered {:?} {:?}\njournalled {own:#?}",
+                    ran.settings,
                     answer.failure(),
                     answer.tags()
                 ));

@@ -4,14 +4,15 @@
 use tracing::warn;
 
 use crate::catalog::relation::Catalog;
+use crate::session::machine::sqlstate as sqlstate_of;
 use crate::sql::statement::{Kind, Statement, Written};
 use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
-use crate::wire::message::back;
+use crate::wire::message::{back, split_cstr};
 
 use super::names::{RESOLVE, quoted};
 use super::pending::PendingError;
-use super::rows::Template;
+use super::rows::{Template, tag_count};
 use super::twins::Need;
 use super::{Engine, Next, Special, Step};
 
@@ -52,8 +53,8 @@ pub(super) enum Own {
 impl Engine {
     // === asking ===
 
+    /// Until it is answered nothing is known: the server may pass the question over, behind an error that is on its way.
     pub(super) fn ask_name(&mut self, written: &Written) {
-        self.names.absent(written);
         let name = quoted(written);
         self.own_execute(RESOLVE, &[TEXT], &[Some(&name)], || Own::Resolve(*written));
         self.sync_if_settled();
@@ -289,6 +290,17 @@ impl Engine {
                 if self.names.learn(&written, body).is_none() {
                     warn!("the server does not say what a name means in the expected way");
                 }
+            }
+            (Own::Resolve(written), back::COMMAND_COMPLETE) => {
+                let tag = split_cstr(body).map_or(body, |(tag, _)| tag);
+                if tag_count(tag) == Some(0) {
+                    self.names.absent(written);
+                }
+            }
+            // The statement will meet the same: a schema that may not be looked into, say. Anything else (cancelled, for one)
+            // is no answer, and it is asked again.
+            (Own::Resolve(written), back::ERROR) if sqlstate_of(body).starts_with(b"42") => {
+                self.names.absent(written);
             }
             (Own::Isolation, back::DATA_ROW) => {
                 let level = Reader(body.get(2..).unwrap_or_default()).value().flatten();

@@ -423,7 +423,7 @@ fn outlives_failed_commit(effect: Effect, sqlstate: &[u8]) -> bool {
     }
 }
 
-fn sqlstate(body: &[u8]) -> &[u8] {
+pub(crate) fn sqlstate(body: &[u8]) -> &[u8] {
     body.split(|&b| b == 0).find_map(|field| field.strip_prefix(b"C")).unwrap_or_default()
 }
 
