@@ -46,6 +46,21 @@ fn a_name_asked_for_in_vain_is_asked_for_again() {
 }
 
 #[test]
+fn a_schema_that_must_not_be_looked_into() {
+    let tables = "do $$ begin create role outsider login; exception when duplicate_object then null; end $$;
+                  create table t (id int primary key); create schema secret; create table secret.t (id int primary key)";
+    on_both(tables, |node| {
+        let mut c = node.client_as("outsider");
+        assert_eq!(c.fails("insert into secret.t values (1)").state, "42501");
+        assert_eq!(c.try_bound("insert into secret.t values (1)", &[]).failure().expect("a failure").state, "42501");
+        c.ok("begin");
+        assert_eq!(c.fails("insert into secret.t values (1)").state, "42501");
+        c.ok("rollback");
+        assert_eq!(c.ok("select 1").value(), "1");
+    });
+}
+
+#[test]
 fn search_path_decides() {
     let tables = "create table t (id int primary key, v text); create schema other; create table other.t (id int primary key, v text);
                   create schema plain; create table plain.t (id int primary key, v text)";

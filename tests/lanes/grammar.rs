@@ -151,7 +151,18 @@ impl Given {
 impl<'a> Maker<'a> {
     pub(crate) fn new(rng: &'a mut Rng, binds: Binds) -> Maker<'a> {
         let (provable, never, refusable, elsewhere) = (true, false, false, false);
-        Maker { rng, binds, params: Vec::new(), provable, never, refusable, elsewhere, preparable: true, cursor: None, rows: 1 }
+        Maker {
+            rng,
+            binds,
+            params: Vec::new(),
+            provable,
+            never,
+            refusable,
+            elsewhere,
+            preparable: true,
+            cursor: None,
+            rows: 1,
+        }
     }
 
     pub(crate) fn shape(mut self) -> Shape {

@@ -186,7 +186,8 @@ impl Run<'_> {
                     self.client.ok(cursor);
                 }
                 self.client.ok("savepoint s");
-                let answer = if way == Way::ExtendedBlock { self.client.send(&[extended]) } else { self.client.run(sql) };
+                let answer =
+                    if way == Way::ExtendedBlock { self.client.send(&[extended]) } else { self.client.run(sql) };
                 self.client.ok(if answer.failure().is_some() { "rollback to s" } else { "release s" });
                 self.client.ok("commit");
                 answer

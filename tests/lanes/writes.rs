@@ -389,7 +389,11 @@ impl Maker<'_> {
             let columns: Vec<&str> = given.iter().map(|(column, _)| *column).collect();
             let values: Vec<&str> = given.iter().map(|(_, value)| value.as_str()).collect();
             let returning = self.returning("ty");
-            return format!("insert into ty (id, {}) values ({id}, {}){returning}", columns.join(", "), values.join(", "));
+            return format!(
+                "insert into ty (id, {}) values ({id}, {}){returning}",
+                columns.join(", "),
+                values.join(", ")
+            );
         }
         let set: Vec<String> = given.iter().map(|(column, value)| format!("{column} = {value}")).collect();
         let pin = self.piece(&[("id = {id}", YES), ("id < 5", NO), ("id = {id} and sm is null", YES)]);
@@ -401,7 +405,8 @@ impl Maker<'_> {
     fn current(&mut self) -> String {
         self.note(NO);
         let more = *self.rng.pick(&["", " order by id", " where id > 9", " for update"]);
-        self.cursor = Some(format!("declare c cursor for select * from k{more}; fetch {} from c", self.rng.below(5) + 1));
+        self.cursor =
+            Some(format!("declare c cursor for select * from k{more}; fetch {} from c", self.rng.below(5) + 1));
         let returning = self.returning("k");
         if self.rng.one_in(3) {
             return format!("delete from k where current of c{returning}");

@@ -219,10 +219,8 @@ pub(super) fn call<'a>(name: &[u8], args: &[Ty<'a>]) -> Option<Ty<'a>> {
         {
             Some(Ty::Number)
         }
-        b"abs" | b"mod" | b"round" | b"trunc" | b"ceil" | b"ceiling" | b"floor" | b"sign" | b"div"
-        | b"gcd" | b"lcm" => {
-            all.filter(|t| matches!(t, Ty::Number | Ty::Float))
-        }
+        b"abs" | b"mod" | b"round" | b"trunc" | b"ceil" | b"ceiling" | b"floor" | b"sign" | b"div" | b"gcd"
+        | b"lcm" => all.filter(|t| matches!(t, Ty::Number | Ty::Float)),
         b"sha224" | b"sha256" | b"sha384" | b"sha512" if only(&[Ty::Bytea]) => Some(Ty::Bytea),
         _ => None,
     }

@@ -10,7 +10,7 @@ use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
 use crate::wire::message::{back, split_cstr};
 
-use super::names::{RESOLVE, quoted};
+use super::names::{RESOLVE, RESOLVE_IN, quoted};
 use super::pending::PendingError;
 use super::rows::{Template, tag_count};
 use super::twins::Need;
@@ -55,8 +55,14 @@ impl Engine {
 
     /// Until it is answered nothing is known: the server may pass the question over, behind an error that is on its way.
     pub(super) fn ask_name(&mut self, written: &Written) {
-        let name = quoted(written);
-        self.own_execute(RESOLVE, &[TEXT], &[Some(&name)], || Own::Resolve(*written));
+        let name = &written.name;
+        let own = || Own::Resolve(*written);
+        match &written.schema {
+            None => self.own_execute(RESOLVE, &[TEXT], &[Some(&quoted(name))], own),
+            Some(schema) => {
+                self.own_execute(RESOLVE_IN, &[TEXT, TEXT], &[Some(schema.as_bytes()), Some(name.as_bytes())], own);
+            }
+        }
         self.sync_if_settled();
     }
 
@@ -114,7 +120,12 @@ impl Engine {
         let twin = self.twin(sql, types, std::rc::Rc::default()).bytes();
         let binary = types.iter().map(|oid| u16::from(*oid != TEXT)).collect();
         let bind = Bind { portal: PORTAL, statement: &twin, formats: binary, params: params.to_vec(), results: vec![] };
-        self.send(special(), |out| bind.put(out));
+        let bound = match own() {
+            // Planning it may say already that it fails.
+            own @ Own::Resolve(_) => Special::Own(own),
+            _ => special(),
+        };
+        self.send(bound, |out| bind.put(out));
         self.send(Special::Own(own()), |out| put_execute(out, PORTAL, 0));
         self.send(special(), |out| put_close(out, b'P', PORTAL));
     }
@@ -297,10 +308,11 @@ impl Engine {
                     self.names.absent(written);
                 }
             }
-            // The statement will meet the same: a schema that may not be looked into, say. Anything else (cancelled, for one)
-            // is no answer, and it is asked again.
-            (Own::Resolve(written), back::ERROR) if sqlstate_of(body).starts_with(b"42") => {
-                self.names.absent(written);
+            // Cancelled or in a transaction that has failed, it is asked again when it matters; anything else would come back,
+            // and without an answer nothing may be written.
+            (Own::Resolve(_), back::ERROR) if !matches!(class(body), b"25" | b"40" | b"53" | b"55" | b"57") => {
+                warn!(error = crate::wire::error::describe_error(body), "the server does not say what a name means");
+                self.unexpected = Some(tag);
             }
             (Own::Isolation, back::DATA_ROW) => {
                 let level = Reader(body.get(2..).unwrap_or_default()).value().flatten();
@@ -324,4 +336,9 @@ impl Engine {
             _ => {}
         }
     }
+}
+
+/// The class of an error's SQLSTATE.
+fn class(body: &[u8]) -> &[u8] {
+    sqlstate_of(body).get(..2).unwrap_or_default()
 }
