@@ -189,9 +189,10 @@ impl Engine {
 
     /// Everything that has to be in the journal before the transaction commits; `false` as with [`Engine::flush`].
     pub(super) fn flush_for_commit(&mut self) -> Result<bool, PendingError> {
-        let due = self.marker_due || !self.pending.is_empty();
-        if due && std::mem::take(&mut self.constraints_due) {
+        if std::mem::take(&mut self.constraints_due) {
+            // The check may wait for others: only behind it is the place in the order the last word.
             self.own_execute(CHECK_CONSTRAINTS, &[], &[], || Own::Needed);
+            self.marker_due = true;
         }
         if !self.flush()? {
             return Ok(false);
