@@ -225,6 +225,10 @@ impl Run<'_> {
             let own = |entry: &&Entry| ran.from <= entry.lsn && entry.lsn < ran.to && entry.table != "beside";
             let own: Vec<&Entry> = new.iter().filter(own).collect();
             own.iter().for_each(|entry| *self.lanes.entry(entry.lane.clone()).or_default() += 1);
+            if let Some(failure) = ran.answer.failure() {
+                let what = if failure.state == "0A000" { "refused" } else { "failed" };
+                *self.lanes.entry(what.to_owned()).or_default() += 1;
+            }
             if let Err(wrong) = judge(ran, &own) {
                 let Ran { shape, way, answer, .. } = ran;
                 let own: Vec<String> = own.iter().map(|entry| told(entry)).collect();

@@ -512,7 +512,8 @@ impl Maker<'_> {
         self.preparable = false;
         let tables = ["nk", "ser", "ident", "byd", "dflt", "ex", "k2", "trg"];
         let (a, b) = (*self.rng.pick(&tables), *self.rng.pick(&tables));
-        let list = match self.rng.below(5) {
+        let list = match self.rng.below(6) {
+            5 => "p, kid".to_owned(),
             0 if a != b => format!("{a}, {b}"),
             1 => format!("only {a}"),
             2 => format!("{a} *"),
