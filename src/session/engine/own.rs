@@ -7,11 +7,11 @@ use crate::catalog::relation::Catalog;
 use crate::sql::statement::{Kind, Statement, Written};
 use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
-use crate::wire::message::back;
+use crate::wire::message::{back, split_cstr};
 
-use super::names::{RESOLVE, quoted};
+use super::names::{RESOLVE, RESOLVE_IN, quoted};
 use super::pending::PendingError;
-use super::rows::Template;
+use super::rows::{Template, tag_count};
 use super::twins::Need;
 use super::{Engine, Next, Special, Step};
 
@@ -52,9 +52,16 @@ pub(super) enum Own {
 impl Engine {
     // === asking ===
 
+    /// Until it is answered nothing is known: the server may pass the question over, behind an error that is on its way.
     pub(super) fn ask_name(&mut self, written: &Written) {
-        let name = quoted(written);
-        self.own_execute(RESOLVE, &[TEXT], &[Some(&name)], || Own::Resolve(*written));
+        let name = &written.name;
+        let own = || Own::Resolve(*written);
+        match &written.schema {
+            None => self.own_execute(RESOLVE, &[TEXT], &[Some(&quoted(name))], own),
+            Some(schema) => {
+                self.own_execute(RESOLVE_IN, &[TEXT, TEXT], &[Some(schema.as_bytes()), Some(name.as_bytes())], own);
+            }
+        }
         self.sync_if_settled();
     }
 
@@ -281,13 +288,16 @@ impl Engine {
     /// Answers of ours that the client never sees.
     pub(super) fn own_reply(&mut self, own: &mut Own, tag: u8, body: &[u8]) {
         match (own, tag) {
-            (Own::Resolve(written), back::COMMAND_COMPLETE) if self.names.get(written).is_none() => {
-                self.names.absent(written);
-            }
             (Own::Resolve(written), back::DATA_ROW) => {
                 let written = *written;
                 if self.names.learn(&written, body).is_none() {
                     warn!("the server does not say what a name means in the expected way");
+                }
+            }
+            (Own::Resolve(written), back::COMMAND_COMPLETE) => {
+                let tag = split_cstr(body).map_or(body, |(tag, _)| tag);
+                if tag_count(tag) == Some(0) {
+                    self.names.absent(written);
                 }
             }
             (Own::Isolation, back::DATA_ROW) => {
