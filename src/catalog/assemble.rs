@@ -88,6 +88,7 @@ pub(super) fn assemble(rows: Rows, rules: &[TableRule], named: &Named) -> Catalo
     Catalog {
         version: 0,
         server: rows.server,
+        rules: rules.into(),
         relations: relations.into_iter().map(|(oid, r)| (oid, Arc::new(r))).collect(),
         by_name,
         functions,

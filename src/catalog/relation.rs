@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::config::TableName;
+use crate::config::{TableName, TableRule};
 use crate::sql::Name;
 
 /// An object's OID on this node.
@@ -17,6 +17,8 @@ pub struct Catalog {
     pub version: u64,
     /// `server_version_num`
     pub server: u32,
+    /// The rules that it was made for: what [`Relation::rule`] counts.
+    pub rules: Arc<[TableRule]>,
     /// Every relation that a rule concerns, directly or not: ruled tables, their partitions and children, views over them,
     /// tables whose writes, triggers or TRUNCATE CASCADE reach them.
     pub relations: HashMap<Oid, Arc<Relation>>,

@@ -67,7 +67,7 @@ pub async fn classify(config: &Config, script: &[u8]) -> Result<Vec<Verdict>, Cl
     let client = control.connect().await?;
     let named = Named { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() };
     let catalog = load(&client, &config.tables, &named).await?;
-    let mut node = Node { client, config, catalog, meanings: HashMap::new(), prepared: HashMap::new() };
+    let mut node = Node { client, catalog, meanings: HashMap::new(), prepared: HashMap::new() };
     let mut verdicts = Vec::new();
     for statement in statements(script, LexOptions::default()) {
         verdicts.push(node.judge(statement).await?);
@@ -78,9 +78,8 @@ pub async fn classify(config: &Config, script: &[u8]) -> Result<Vec<Verdict>, Cl
 type Key = (Option<Name>, Name);
 
 /// The node as a session of `control` sees it.
-struct Node<'a> {
+struct Node {
     client: Client,
-    config: &'a Config,
     catalog: Catalog,
     meanings: HashMap<Key, Meaning>,
     /// SQL's own prepared statements, as far as the script has come.
@@ -89,7 +88,7 @@ struct Node<'a> {
 
 // === impl Node ===
 
-impl Node<'_> {
+impl Node {
     async fn judge(&mut self, statement: ScriptStatement) -> Result<Verdict, ClassifyError> {
         let ScriptStatement { line, sql } = statement;
         let opts = LexOptions::default();
@@ -131,7 +130,6 @@ impl Node<'_> {
     fn try_decide(&self, sql: &[u8], said: &Statement) -> Result<Decision, Ask> {
         let surroundings = Surroundings {
             catalog: &self.catalog,
-            rules: &self.config.tables,
             meaning: &|written: &Written| self.meanings.get(&(written.schema, written.name)).copied(),
             encoding: "UTF8",
             standard_conforming_strings: true,

@@ -8,9 +8,10 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::capture::lanes::Lanes;
-use crate::catalog::load::{self, Named};
+use crate::catalog::load::Named;
+use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
-use crate::config::{Config, TableRule};
+use crate::config::Config;
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
 use crate::journal::trim::{Passed, TrimOptions};
@@ -38,6 +39,8 @@ pub enum CaptureError {
 /// Keeps what capture needs alive.
 pub(super) struct Capture {
     pub(super) links: watch::Receiver<Capturing>,
+    /// Other rules than at the start.
+    pub(super) wanted: watch::Sender<Arc<Wanted>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -49,8 +52,7 @@ impl Drop for Capture {
 
 /// What is known before the server is asked.
 struct Plan {
-    rules: Arc<[TableRule]>,
-    named: Arc<Named>,
+    wanted: watch::Receiver<Arc<Wanted>>,
     database: Arc<str>,
     file_key: Option<Key>,
     author: Arc<Author>,
@@ -70,9 +72,9 @@ pub(super) fn start(
     }
     let control = control.ok_or(CaptureError::NoControl)?;
     let database = config.node.control.as_ref().and_then(|c| c.dbname().or(c.user.as_deref())).unwrap_or("postgres");
+    let (wanted, wish) = watch::channel(wanted(config));
     let plan = Plan {
-        rules: config.tables.clone().into(),
-        named: Arc::new(Named { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() }),
+        wanted: wish,
         database: database.into(),
         file_key: config.node.cluster_key_file.as_deref().map(Key::load).transpose()?,
         author: Arc::new(Author::new()?),
@@ -82,7 +84,13 @@ pub(super) fn start(
     };
     let (sender, links) = watch::channel(Capturing::Waiting);
     let task = tokio::spawn(plan.run(sender));
-    Ok(Some(Capture { links, task }))
+    Ok(Some(Capture { links, wanted, task }))
+}
+
+/// What of the catalog the configuration asks for.
+pub(super) fn wanted(config: &Config) -> Arc<Wanted> {
+    let named = Named { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() };
+    Arc::new(Wanted { rules: config.tables.clone().into(), named })
 }
 
 impl Plan {
@@ -105,18 +113,14 @@ impl Plan {
             }
             sleep(RETRY).await;
         };
-        let wanted = Wanted { rules: self.rules.clone(), named: Named::clone(&self.named) };
-        let (_wanted, wanted) = watch::channel(Arc::new(wanted));
-        let catalogs = Catalogs::start(self.control.clone(), wanted, Pace::default());
+        let catalogs = Catalogs::start(self.control.clone(), self.wanted.clone(), Pace::default());
         let Some(catalog) = catalogs.get().await else { return };
-        self.warn_of_triggers(&catalog);
+        Self::warn_of_triggers(&catalog);
         // No peer is served yet: everybody has everything.
         let (_passed, passed) = watch::channel(Passed::All);
         let ticker = Ticker::start(self.control.clone(), TickerOptions { trim: TrimOptions::new(self.retain), passed });
         let ready = Links {
-            catalog_sql: load::query(&self.rules).into(),
-            rules: self.rules,
-            named: self.named,
+            wanted: self.wanted,
             database: self.database,
             catalogs,
             key,
@@ -125,7 +129,7 @@ impl Plan {
             lanes: self.lanes,
             ticker: ticker.waker(),
         };
-        info!(rules = ready.rules.len(), "changes are captured");
+        info!(rules = catalog.rules.len(), "changes are captured");
         if links.send(Capturing::Ready(ready)).is_ok() {
             std::future::pending::<()>().await;
         }
@@ -138,9 +142,9 @@ impl Plan {
     }
 
     /// Neither firing nor skipping is right for every trigger on the peer (§6).
-    fn warn_of_triggers(&self, catalog: &crate::catalog::relation::Catalog) {
+    fn warn_of_triggers(catalog: &Catalog) {
         for relation in catalog.relations.values().filter(|r| r.user_trigger) {
-            if relation.rule.and_then(|rule| self.rules.get(rule)).is_some_and(|rule| rule.triggers.is_none()) {
+            if relation.rule.and_then(|rule| catalog.rules.get(rule)).is_some_and(|rule| rule.triggers.is_none()) {
                 warn!(table = %relation.name, "the table has triggers: its rule must say triggers = \"fire\" or \"skip\"");
             }
         }

@@ -139,7 +139,8 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     notify(&[NotifyState::Ready]);
     info!(node = %config.node.name, version = env!("CARGO_PKG_VERSION"), "ready");
 
-    let mut live = Live { path, started: config, config: config_now, settings, control: control_settings, log };
+    let wanted = capture.as_ref().map(|capture| capture.wanted.clone());
+    let mut live = Live { path, started: config, config: config_now, settings, control: control_settings, wanted, log };
     let workers = accept_until_told(listeners, workers, &mut signals, reloads, &mut live).await;
     notify(&[NotifyState::Stopping]);
     let patience = live.config.borrow().node.drain_timeout;

@@ -7,9 +7,9 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::catalog::ControlSettings;
+use crate::catalog::{ControlSettings, Wanted};
 use crate::config::{Changes, Config};
-use crate::node::{StartError, control_settings, notify};
+use crate::node::{StartError, capture, control_settings, notify};
 use crate::session::Settings;
 
 /// Sets what is logged; `false` when the directives cannot be read.
@@ -23,6 +23,8 @@ pub(super) struct Live {
     pub(super) config: watch::Sender<Arc<Config>>,
     pub(super) settings: watch::Sender<Arc<Settings>>,
     pub(super) control: Option<watch::Sender<Arc<ControlSettings>>>,
+    /// None where the process was started without a rule.
+    pub(super) wanted: Option<watch::Sender<Arc<Wanted>>>,
     pub(super) log: LogFilter,
 }
 
@@ -59,6 +61,14 @@ impl Live {
         }
         if new.node.log_level != old.node.log_level && !(self.log)(&new.node.log_level) {
             warn!("cannot change what is logged");
+        }
+        match &self.wanted {
+            Some(wanted) => drop(wanted.send_replace(capture::wanted(&new))),
+            None if new.tables.is_empty() => {}
+            None => {
+                changes.live.retain(|key| !key.starts_with("table"));
+                changes.restart.push("table".into());
+            }
         }
         self.settings.send_replace(Arc::new(settings));
         self.config.send_replace(Arc::new(new));

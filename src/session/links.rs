@@ -7,10 +7,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::capture::lanes::Lanes;
-use crate::catalog::Catalogs;
-use crate::catalog::load::{CatalogError, Named};
+use crate::catalog::load::{self, CatalogError};
 use crate::catalog::relation::Catalog;
-use crate::config::TableRule;
+use crate::catalog::{Catalogs, Wanted};
 use crate::journal::ticker::Waker;
 use crate::journal::{Author, Key};
 
@@ -39,14 +38,12 @@ impl Capturing {
 /// Handles only: cheap to clone, one for each worker.
 #[derive(Clone)]
 pub struct Links {
-    pub rules: Arc<[TableRule]>,
-    pub named: Arc<Named>,
+    /// What the picture is to be of.
+    pub wanted: watch::Receiver<Arc<Wanted>>,
     /// The database that the rules are about.
     pub database: Arc<str>,
     /// Has a picture by now.
     pub catalogs: Catalogs,
-    /// Reads the catalog within a session.
-    pub catalog_sql: Arc<str>,
     pub key: Key,
     pub author: Arc<Author>,
     /// The child of the journal that is written now.
@@ -56,9 +53,15 @@ pub struct Links {
 }
 
 impl Links {
+    /// Reads the catalog within a session.
+    pub(crate) fn catalog_sql(&self) -> String {
+        load::query(&self.wanted.borrow().rules)
+    }
+
     /// The catalog as a session's own server has told it.
     pub(crate) fn read_catalog(&self, answer: &[u8]) -> Result<Catalog, CatalogError> {
-        Catalog::from_json(answer, &self.rules, &self.named)
+        let wanted = self.wanted.borrow().clone();
+        Catalog::from_json(answer, &wanted.rules, &wanted.named)
     }
 
     /// Something was committed to the journal.

@@ -25,7 +25,7 @@ mod tests;
 
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::relation::Catalog;
-use crate::config::{TableRule, Unreplicable};
+use crate::config::Unreplicable;
 use crate::sql::statement::{Kind, Statement, Written};
 
 use self::target::Names;
@@ -34,8 +34,6 @@ use self::target::Names;
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     pub catalog: &'a Catalog,
-    /// The rules whose indices the catalog's relations carry.
-    pub rules: &'a [TableRule],
     /// What a name means in the session; none where the server has not been asked yet.
     pub meaning: &'a dyn Fn(&Written) -> Option<Meaning>,
     /// The client's encoding, by the server's name for it.

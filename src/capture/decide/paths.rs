@@ -103,7 +103,7 @@ impl<'a> Case<'a> {
     }
 
     fn rule_of(&self, oid: Oid) -> Option<&'a TableRule> {
-        self.s.rules.get(self.s.catalog.relations.get(&oid)?.rule?)
+        self.s.catalog.rules.get(self.s.catalog.relations.get(&oid)?.rule?)
     }
 
     fn leave_of(&self, oid: Oid) -> Unreplicable {
@@ -122,7 +122,7 @@ impl<'a> Case<'a> {
         let table = quote::text(&relation.name);
         // Without a schema it is made in the first one of search_path; mostly that is `public`.
         let schema = relation.schema.map_or_else(|| "public".to_owned(), |schema| quote::text(&schema));
-        let rule = self.s.rules.iter().find(|rule| rule.name.matches(&schema, &table));
+        let rule = self.s.catalog.rules.iter().find(|rule| rule.name.matches(&schema, &table));
         match rule.filter(|_| !["pg_temp", "pgcanon"].contains(&schema.as_str())) {
             Some(rule) => Err(refuse::made(&table, rule)),
             None => Ok(()),

@@ -62,7 +62,7 @@ impl<'a> Names<'a> {
             return None;
         };
         let relation = catalog.relations.get(&meaning.oid?)?;
-        let rule = relation.rule.and_then(|index| self.s.rules.get(index));
+        let rule = relation.rule.and_then(|index| self.s.catalog.rules.get(index));
         let ruled = rule.and_then(|rule| Some((rule, catalog.ruled(relation.oid)?)));
         Some(Known { relation, meaning, ruled })
     }

@@ -69,7 +69,7 @@ impl Case<'_> {
 
     fn emptied(&self, oid: Oid, only: bool) -> Option<Emptied<'_>> {
         let relation = self.s.catalog.relations.get(&oid)?;
-        let rule = self.s.rules.get(relation.rule?)?;
+        let rule = self.s.catalog.rules.get(relation.rule?)?;
         Some(Emptied { relation, rule, only })
     }
 

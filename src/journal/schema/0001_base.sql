@@ -110,4 +110,4 @@ INSERT INTO pgcanon.meta (key, value) VALUES
 
 GRANT USAGE ON SCHEMA pgcanon TO PUBLIC;
 
-GRANT INSERT (slot, meta, data) ON pgcanon.journal TO PUBLIC;
+GRANT INSERT (slot, meta, data) ON pgcanon.journal, pgcanon.journal_0, pgcanon.journal_1, pgcanon.journal_2 TO PUBLIC;

@@ -573,7 +573,6 @@ impl Engine {
         let settings = || self.settings();
         let surroundings = Surroundings {
             catalog: &catalog,
-            rules: &self.links.rules,
             meaning: &meaning,
             encoding: &encoding,
             standard_conforming_strings: self.machine.lex().standard_conforming_strings,

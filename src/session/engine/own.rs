@@ -15,18 +15,24 @@ use super::rows::{Template, tag_count};
 use super::twins::Need;
 use super::{Engine, Next, Special, Step};
 
-const INT2: u32 = 21;
 const TEXT: u32 = 25;
 const BYTEA: u32 = 17;
 
 /// Portal of our own statements: the unnamed one may be the client's.
 const PORTAL: &[u8] = b"pgcanon";
 
-const APPEND: &[u8] = b"INSERT INTO pgcanon.journal (slot, meta, data) VALUES ($1, $2, $3)";
+/// Straight into the child: the server would look for it once per statement.
+fn append_to(slot: i16) -> String {
+    format!("INSERT INTO pgcanon.journal_{slot} (slot, meta, data) VALUES ({slot}, $1, $2)")
+}
 
 /// Takes the transaction's place in the order once more, if it has written anything at all.
-const MARK: &[u8] = b"INSERT INTO pgcanon.journal (slot, meta, data) SELECT $1, $2, ''::pg_catalog.bytea \
-    WHERE pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL";
+fn mark_in(slot: i16) -> String {
+    format!(
+        "INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $1, ''::pg_catalog.bytea \
+         WHERE pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL"
+    )
+}
 
 const CHECK_CONSTRAINTS: &[u8] = b"SET CONSTRAINTS ALL IMMEDIATE";
 
@@ -78,7 +84,7 @@ impl Engine {
     /// Reads the catalog within the session.
     pub(super) fn ask_catalog(&mut self) {
         self.private_as_of = self.links.catalogs.invalidations();
-        let sql = self.links.catalog_sql.clone();
+        let sql = self.links.catalog_sql();
         self.own_execute(sql.as_bytes(), &[], &[], || Own::Catalog(Vec::new()));
         self.sync_if_settled();
     }
@@ -174,8 +180,8 @@ impl Engine {
     }
 
     fn append(&mut self, meta: &[u8], data: &[u8]) {
-        let slot = self.slot();
-        self.own_execute(APPEND, &[INT2, BYTEA, BYTEA], &[Some(&slot), Some(meta), Some(data)], || Own::Needed);
+        let sql = append_to(*self.links.slot.borrow());
+        self.own_execute(sql.as_bytes(), &[BYTEA, BYTEA], &[Some(meta), Some(data)], || Own::Needed);
     }
 
     /// Everything that has to be in the journal before the transaction commits; `false` as with [`Engine::flush`].
@@ -190,8 +196,8 @@ impl Engine {
         }
         if std::mem::take(&mut self.marker_due) {
             let meta = self.appender().own(&[]);
-            let slot = self.slot();
-            self.own_execute(MARK, &[INT2, BYTEA], &[Some(&slot), Some(&meta)], || Own::Needed);
+            let sql = mark_in(*self.links.slot.borrow());
+            self.own_execute(sql.as_bytes(), &[BYTEA], &[Some(&meta)], || Own::Needed);
         }
         Ok(true)
     }

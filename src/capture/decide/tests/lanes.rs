@@ -165,10 +165,10 @@ fn triggers_policies_filters_and_columns_turn_text_into_rows() {
     node().with(|n| n.relation(10, |r| r.before_row_trigger = true)).lanes(&[('R', update)]);
     for rule in ["where = \"bal > 0\"", "conflict = { resolve = \"last\" }"] {
         let rules = rules(&format!("[[table]]\nname = \"public.*\"\n{rule}\n"));
-        node().with(|n| n.rules = rules).lanes(&[('R', update), ('S', "truncate acc")]);
+        node().with(|n| n.catalog.rules = rules.into()).lanes(&[('R', update), ('S', "truncate acc")]);
     }
     let rules = rules("[[table]]\nname = \"public.*\"\ncolumns = [\"bal\"]\n");
-    node().with(|n| n.rules = rules).lanes(&[
+    node().with(|n| n.catalog.rules = rules.into()).lanes(&[
         ('S', update),
         ('R', "update acc set bal = 1 where id = 1 and name = 'x'"),
         ('R', "update acc set bal = 1, name = 'x' where id = 1"),
@@ -238,7 +238,7 @@ fn newer_servers_show_more() {
 #[test]
 fn copies_travel_as_their_data_where_all_nodes_make_the_same_of_it() {
     let rules = rules("[[table]]\nname = \"public.*\"\nwhere = \"bal > 0\"\n");
-    node().with(|n| n.rules = rules).lanes(&[('X', "copy acc from stdin")]);
+    node().with(|n| n.catalog.rules = rules.into()).lanes(&[('X', "copy acc from stdin")]);
     node().lanes(&[
         ('C', "copy two from stdin"),
         ('C', "copy acc (id, at) from stdin (format binary)"),

@@ -21,7 +21,6 @@ use crate::sql::{LexOptions, Name};
 /// A node and a session on it.
 struct Node {
     catalog: Catalog,
-    rules: Vec<TableRule>,
     can_select: bool,
     row_security: bool,
     encoding: &'static str,
@@ -149,6 +148,7 @@ fn node() -> Node {
     let catalog = Catalog {
         version: 1,
         server: 150_000,
+        rules: rules("[[table]]\nname = \"public.*\"\n").into(),
         relations: relations.map(|r| (r.oid, Arc::new(r))).into(),
         by_name,
         functions: Functions {
@@ -160,7 +160,7 @@ fn node() -> Node {
     };
     Node {
         catalog,
-        rules: rules("[[table]]\nname = \"public.*\"\n"),
+
         can_select: true,
         row_security: false,
         encoding: "UTF8",
@@ -197,7 +197,6 @@ impl Node {
     fn surroundings<T>(&self, then: impl FnOnce(&Surroundings<'_>) -> T) -> T {
         then(&Surroundings {
             catalog: &self.catalog,
-            rules: &self.rules,
             meaning: &|written| self.meaning(written),
             encoding: self.encoding,
             standard_conforming_strings: self.conforming,

@@ -40,7 +40,7 @@ fn keys_and_rights() {
 #[test]
 fn encodings_and_parameters() {
     let rules = rules("[[table]]\nname = \"public.*\"\nwhere = \"name = 'é'\"\n");
-    let node = node().with(|n| (n.rules, n.encoding) = (rules, "LATIN1"));
+    let node = node().with(|n| (n.catalog.rules, n.encoding) = (rules.into(), "LATIN1"));
     assert_eq!(said(&node.refuse("delete from acc"))[2], "SET client_encoding TO 'UTF8'.");
     let params: Vec<_> = (1..=65_535).map(|n| format!("${n}")).collect();
     let sql = format!("with d as (delete from acc where id in ({})) select 1", params.join(","));
@@ -163,7 +163,7 @@ fn what_is_not_understood() {
 fn the_rule_may_let_them_run_alone() {
     for (word, lane) in [("warn", '!'), ("ignore", '-')] {
         let rules = rules(&format!("[[table]]\nname = \"public.*\"\nunreplicable = \"{word}\"\n"));
-        let node = node().with(|n| n.rules = rules);
+        let node = node().with(|n| n.catalog.rules = rules.into());
         node.lanes(&[
             (lane, "update acc set id = id + random()"),
             (lane, "explain analyze delete from acc"),

@@ -130,7 +130,7 @@ fn rows_hold_what_can_have_changed() {
 #[test]
 fn filters_are_evaluated_by_the_node_over_the_row() {
     let rules = rules("[[table]]\nname = \"public.*\"\nwhere = \"v > 0 -- why\"\n");
-    let node = node().with(|n| n.rules = rules);
+    let node = node().with(|n| n.catalog.rules = rules.into());
     let write = node.write("update two set v = 1");
     assert_eq!((write.heads[0].extra, write.heads[0].columns.len()), (Extra::Filter, 3));
     let filter =
