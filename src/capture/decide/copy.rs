@@ -161,7 +161,9 @@ impl Case<'_> {
         let rows = image::copied(ALIAS, ours, self.s).map_err(|why| self.refuse(kind, ours, why, None))?;
         let names: Vec<Vec<u8>> = match &copy.columns {
             Some(names) => names.iter().map(quote::as_written).collect(),
-            None => columns.iter().flatten().map(|c| quote::ident(&quote::text(&c.name), self.s.encoding).into()).collect(),
+            None => {
+                columns.iter().flatten().map(|c| quote::ident(&quote::text(&c.name), self.s.encoding).into()).collect()
+            }
         };
         let (names, table) = (names.join(&b", "[..]), quote::table(&ours.relation.name, self.s.encoding));
         let name = ours.target.relation.name;
@@ -206,6 +208,7 @@ impl Case<'_> {
             weave.skip(span.end);
         }
         weave.copy(self.statement.end);
+        weave.skip(self.sql.len());
         weave.finish()
     }
 
@@ -236,7 +239,8 @@ impl Case<'_> {
         let lex = self.lex();
         let words = Lexer::new(text, lex).filter_map(|t| ident::fold(t.kind, t.text(text), b'\\', lex.encoding));
         let held = |name: &Name| columns.iter().flatten().any(|c| c.name == *name);
-        let system = |name: &Name| matches!(name.as_bytes(), b"tableoid" | b"ctid" | b"xmin" | b"xmax" | b"cmin" | b"cmax");
+        let system =
+            |name: &Name| matches!(name.as_bytes(), b"tableoid" | b"ctid" | b"xmin" | b"xmax" | b"cmin" | b"cmax");
         words
             .into_iter()
             .find(|word| !held(word) && (system(word) || ours.relation.column(word).is_some()))

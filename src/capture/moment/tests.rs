@@ -165,15 +165,9 @@ fn words_are_found_in_watched_columns_only() {
         assert!(scan(&layout, &[hit.as_bytes()]), "{hit:?}");
         assert!(reference(&layout, hit.as_bytes()), "{hit:?}");
     }
-    for miss in [
-        "now\t\tnow\n",
-        "1\tknow nowhere\n",
-        "1\\\tnow\tx",
-        "1\tn ow\n",
-        "",
-        "1\tyesterda\n",
-        "1\ttomorrowyesterday",
-    ] {
+    for miss in
+        ["now\t\tnow\n", "1\tknow nowhere\n", "1\\\tnow\tx", "1\tn ow\n", "", "1\tyesterda\n", "1\ttomorrowyesterday"]
+    {
         assert!(!scan(&layout, &[miss.as_bytes()]), "{miss:?}");
         assert!(!reference(&layout, miss.as_bytes()), "{miss:?}");
     }
@@ -182,7 +176,9 @@ fn words_are_found_in_watched_columns_only() {
 #[test]
 fn csv_has_quotes_and_lines_within_them() {
     let layout = csv(&[Watch::No, Watch::Plain]);
-    for hit in ["1,now", "\"a,b\n\"\"c\",\"now\"\n", "1,n\"ow\"", "1,\"a\"\"now\"", "\"\"\"\",today", "1,x\n\"2\",now\n"] {
+    for hit in
+        ["1,now", "\"a,b\n\"\"c\",\"now\"\n", "1,n\"ow\"", "1,\"a\"\"now\"", "\"\"\"\",today", "1,x\n\"2\",now\n"]
+    {
         assert!(scan(&layout, &[hit.as_bytes()]), "{hit:?}");
     }
     for miss in ["\"1,now\",x\n", "now,\"kn\"ow", "1,\\N", "\"\n,now\n\",x"] {
@@ -221,8 +217,36 @@ fn layouts() -> impl Strategy<Value = Layout> {
 
 fn data() -> impl Strategy<Value = Vec<u8>> {
     let bits = [
-        "now", "today", "tomorrow", "Yesterday", "n", "o", "w", "W", "\t", ",", "N", "A", "\n", "\n", "\r\n", "\r", "\\",
-        "\"", "\"\"", "\\156", "\\x6F", "\\x", "\\x4", "7", "x", " ", "{", "é", "\\N", "2020-02-02",
+        "now",
+        "today",
+        "tomorrow",
+        "Yesterday",
+        "n",
+        "o",
+        "w",
+        "W",
+        "\t",
+        ",",
+        "N",
+        "A",
+        "\n",
+        "\n",
+        "\r\n",
+        "\r",
+        "\\",
+        "\"",
+        "\"\"",
+        "\\156",
+        "\\x6F",
+        "\\x",
+        "\\x4",
+        "7",
+        "x",
+        " ",
+        "{",
+        "é",
+        "\\N",
+        "2020-02-02",
     ];
     prop::collection::vec(prop::sample::select(bits.to_vec()), 0..24).prop_map(|bits| bits.concat().into_bytes())
 }

@@ -20,7 +20,7 @@ const TEXT: u32 = 25;
 const BYTEA: u32 = 17;
 
 /// Portal of our own statements: the unnamed one may be the client's.
-const PORTAL: &[u8] = b"pgcanon";
+pub(super) const PORTAL: &[u8] = b"pgcanon";
 
 const APPEND: &[u8] = b"INSERT INTO pgcanon.journal (slot, meta, data) VALUES ($1, $2, $3)";
 
