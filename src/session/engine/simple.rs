@@ -156,11 +156,15 @@ impl Engine {
             self.client_unsynced = false;
             self.hide_twins();
         }
+        let failed = self.status() == Status::Failed;
+        if failed && self.machine.awaits_reply() {
+            return Step::Wait;
+        }
         let Some(parts) = self.parts(text) else { return Step::Wait };
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
         let ending = control && (self.transaction_matters() || self.is_capturing());
-        let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
+        let split = whole && (control && parts.len() > 1 && (ours || failed) || shifts(&parts));
         if !ours && !ending && !split {
             return if whole { self.pass_query(parts) } else { self.send_query(text, parts) };
         }

@@ -121,8 +121,7 @@ fn by_the_extended_protocol() {
             let begun = [parse("p", "copy ev (what, at) from stdin", &[]), describe(b'S', "p"), bind("", "p", &[])];
             c.client.send(&[begun.concat(), describe(b'P', ""), execute("", 0), sync()].concat());
             let mut frames = c.client.until(b'G');
-            frames.extend(c.send(&[copy_data("a\t2020-02-02\n"), copy_data("b\t\\N"), copy_fail("no")]).frames);
-            frames.extend(c.send(&[sync()]).frames);
+            frames.extend(c.send(&[copy_data("a\t2020-02-02\n"), copy_fail("no"), sync()]).frames);
             answers.push(frames);
         }
         assert_eq!(answers[0], answers[1]);
@@ -227,7 +226,7 @@ fn triggers_rules_and_types_that_hang_on_the_node() {
     let more = "create type pair2 as (a int, b text);
         create table tr (id int primary key, v text, n serial);
         create function shout() returns trigger language plpgsql as $$ begin
-            if new.v = 'no' then return null; end if; new.v := upper(new.v) || random(); return new; end $$;
+            if new.v = 'no' then return null; end if; new.v := upper(new.v); return new; end $$;
         create trigger shout before insert on tr for each row execute function shout();
         create table odd (id int primary key, price money, kind regclass, p pair2, g int generated always as (id * 2) stored);
         create table up (id int primary key, v text);
@@ -309,7 +308,7 @@ fn whatever_the_session_is_set_to() {
     on_both(&tables(), |node| {
         let mut c = node.client();
         c.ok("create schema trap; create table trap.pgcanon_copy (what text); create type trap.text as (x int);
-              create function trap.record_send(record) returns bytea language sql as 'select null::bytea';
+              create function trap.record_send(record) returns bytea language plpgsql as 'begin return null; end';
               set search_path = trap, public, pg_catalog; set client_encoding = latin1; set datestyle = german");
         assert_eq!(c.copy("copy ev (what, at) from stdin", &[b"\xe4\t3.2.2020\n"]).tags(), ["COPY 1"]);
         c.ok("create table \"\u{c3}\u{a4} \"\"b\" (id serial primary key, \"S\u{c3}\u{a4}\" text)");
