@@ -189,15 +189,8 @@ impl Scanner {
 
     /// Outside quotes, up to what means something.
     fn plain<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
-        let special = if self.watch() == Watch::No {
-            self.skip(rest)
-        } else {
-            let delimiter = self.layout.delimiter;
-            // In text the backslash, in csv the quote.
-            let opens = self.opens();
-            let (end, other) = self.line_ends();
-            self.look(rest, |b| b == delimiter || b == opens || b == end || b == other)
-        };
+        let special = self.next_special(rest);
+        self.look(special.and_then(|at| rest.get(..at)).unwrap_or(rest));
         let Some((&byte, behind)) = special.and_then(|at| rest.get(at..)).and_then(<[u8]>::split_first) else {
             return &[];
         };
@@ -215,8 +208,8 @@ impl Scanner {
         behind
     }
 
-    /// Where the next byte stands that means something in a field that is not watched.
-    fn skip(&self, rest: &[u8]) -> Option<usize> {
+    /// Where the next byte stands that means something.
+    fn next_special(&self, rest: &[u8]) -> Option<usize> {
         let (opens, delimiter) = (self.opens(), self.layout.delimiter);
         let (end, other) = self.line_ends();
         match (self.line_end, self.header || self.column >= self.last) {
@@ -229,10 +222,8 @@ impl Scanner {
     /// Within quotes, up to what may end them.
     fn quoted<'a>(&mut self, rest: &'a [u8]) -> &'a [u8] {
         let (quote, escape) = self.layout.csv.unwrap_or_default();
-        let special = match self.watch() {
-            Watch::No => memchr2(quote, escape, rest),
-            _ => self.look(rest, |b| b == quote || b == escape),
-        };
+        let special = memchr2(quote, escape, rest);
+        self.look(special.and_then(|at| rest.get(..at)).unwrap_or(rest));
         let Some((&byte, behind)) = special.and_then(|at| rest.get(at..)).and_then(<[u8]>::split_first) else {
             return &[];
         };
@@ -244,15 +235,13 @@ impl Scanner {
         behind
     }
 
-    /// Reads a watched field up to the first byte that means something.
-    fn look(&mut self, rest: &[u8], means: impl Fn(u8) -> bool) -> Option<usize> {
-        let at = rest.iter().position(|&b| means(b));
-        let own = at.and_then(|at| rest.get(..at)).unwrap_or(rest);
+    /// Bytes of a field's value.
+    fn look(&mut self, bytes: &[u8]) {
         self.hit |= match self.watch() {
-            Watch::Quoted => self.matcher.quoted(own),
-            _ => self.matcher.plain(own),
+            Watch::No => false,
+            Watch::Plain => self.matcher.plain(bytes),
+            Watch::Quoted => self.matcher.quoted(bytes),
         };
-        at
     }
 
     fn backslash(&mut self, byte: u8) {
@@ -277,11 +266,7 @@ impl Scanner {
 
     /// A character of the field's value.
     fn value(&mut self, byte: u8) {
-        self.hit |= match self.watch() {
-            Watch::No => false,
-            Watch::Plain => self.matcher.plain(&[byte]),
-            Watch::Quoted => self.matcher.quoted(&[byte]),
-        };
+        self.look(&[byte]);
     }
 
     fn end_field(&mut self) {

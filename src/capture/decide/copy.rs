@@ -175,7 +175,7 @@ impl Case<'_> {
                 format!(" FROM ONLY {table} WITH NO DATA").as_bytes(),
             ]
             .concat(),
-            copy: self.into_temp(copy, ours),
+            copy: self.redirected(copy, ours),
             insert: [
                 format!("INSERT INTO {table} AS {ALIAS} (").as_bytes(),
                 &names,
@@ -195,7 +195,7 @@ impl Case<'_> {
     }
 
     /// The client's statement, into the temporary table: what that needs no more is left out.
-    fn into_temp(&self, copy: &Copy, ours: &Ours<'_>) -> crate::capture::write::Rewritten {
+    fn redirected(&self, copy: &Copy, ours: &Ours<'_>) -> crate::capture::write::Rewritten {
         let target = ours.target.relation.span;
         let mut weave = Weave::new(self.sql);
         weave.copy(target.start);

@@ -58,6 +58,9 @@ impl Default for Matcher {
 impl Matcher {
     /// Takes bytes of a value; whether one of the words has come to its end.
     pub(super) fn plain(&mut self, bytes: &[u8]) -> bool {
+        if !has_letters(bytes) {
+            return !bytes.is_empty() && self.end();
+        }
         let Self { mut met, mut fresh } = *self;
         let mut hit = false;
         for &byte in bytes {
@@ -78,6 +81,10 @@ impl Matcher {
 
     /// [`Matcher::plain`] where quotes and backslashes may be the value's, or only say how it is to be read: both count.
     pub(super) fn quoted(&mut self, bytes: &[u8]) -> bool {
+        if !has_letters(bytes) && self.met == 0 {
+            self.fresh |= !bytes.is_empty();
+            return false;
+        }
         let mut hit = false;
         for &byte in bytes {
             if matches!(byte, b'"' | b'\\') {
@@ -90,12 +97,17 @@ impl Matcher {
         hit
     }
 
-    /// The value is over.
+    /// The value, or the word, is over.
     pub(super) fn end(&mut self) -> bool {
         let hit = self.met & ENDS != 0;
         *self = Self::default();
         hit
     }
+}
+
+/// Most dates have none; told without a branch for each byte.
+fn has_letters(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, b| found | ((b | 0x20).wrapping_sub(b'a') < 26))
 }
 
 fn mask(byte: u8) -> u32 {

@@ -16,10 +16,7 @@ enum Value {
 /// From behind the file or `STDIN` up to `WHERE`.
 pub(super) fn read(mut c: Cursor<'_>) -> Option<CopyOptions> {
     let mut options = CopyOptions::default();
-    if c.take_any(&[Word::Using]) {
-        word(&mut c, b"delimiters")?;
-        options.delimiter = Some(string(&mut c)?);
-    } else if peek(&c, b"delimiters") {
+    if c.take(Word::Using) || peek(&c, b"delimiters") {
         word(&mut c, b"delimiters")?;
         options.delimiter = Some(string(&mut c)?);
     }
