@@ -116,6 +116,21 @@ impl Node {
         dump.entries
     }
 
+    /// The changes of all ticks behind this one: a long journal need not be read again from its beginning.
+    pub(crate) fn journal_after(&self, tick: u64) -> Vec<Entry> {
+        let from = tick.to_string();
+        let dump = eventually("every journal row to be covered by a tick", || {
+            // Before the first tick there is none to begin with.
+            let from = ["--from", from.as_str()];
+            let from = if tick == 0 { &from[..0] } else { &from[..] };
+            let args = [&["journal", "dump", "--json", "--pending"], from, &["--config"]].concat();
+            let dump = entry::dump(&run(&args, &self.config()));
+            dump.entries.iter().all(|entry| entry.tick.is_some()).then_some(dump)
+        });
+        assert_eq!(dump.forged, Vec::<String>::new(), "rows that do not verify");
+        dump.entries.into_iter().filter(|entry| entry.tick > Some(tick)).collect()
+    }
+
     /// The lanes of the entries, in order: what most tests of a lane compare.
     pub(crate) fn lanes(&self) -> Vec<String> {
         self.journal().iter().map(|entry| format!("{} {}", entry.lane, entry.op)).collect()

@@ -17,7 +17,11 @@ use super::extended::{SqlPrepared, other_way};
 use super::own::Own;
 use super::rows::Template;
 use super::run::{Form, Run};
+use super::statements::{Deallocated, MadeBySql};
 use super::{Engine, Next, Special, Step};
+
+/// Before a query of the client's, in the same message.
+const BEGIN: &[u8] = b"BEGIN;";
 
 /// What one statement of a query is to us.
 #[derive(Debug)]
@@ -53,7 +57,8 @@ pub(super) enum PieceRun {
     Copy,
     /// Ours: not shown.
     Own,
-    Prepare(Name, Rc<SqlPrepared>),
+    Prepare(MadeBySql),
+    Deallocate(Deallocated),
     Write(Box<Run>),
     /// Its error is replaced by this one.
     Refused(Vec<u8>),
@@ -100,6 +105,15 @@ impl Part {
     fn is_control(&self) -> bool {
         matches!(self.judged.act, Act::Control(_))
     }
+
+    fn deallocates(&self) -> bool {
+        matches!(self.judged.effect, Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll)
+    }
+
+    /// What stands behind it can only be judged when it is done.
+    fn shifts(&self) -> bool {
+        self.judged.unsettles || self.judged.ddl || self.deallocates() || matches!(self.judged.act, Act::Prepare(..))
+    }
 }
 
 impl Judged {
@@ -135,8 +149,10 @@ impl Engine {
             return Step::Done;
         }
         // A simple query takes the place of the unnamed statement and of the unnamed portal.
-        self.prepared.remove(&Name::EMPTY);
-        self.portals.remove(&Name::EMPTY);
+        if !self.client_unsynced {
+            self.statements.close_unnamed();
+            self.portals.remove(&Name::EMPTY);
+        }
         match self.query(text, true) {
             Step::Verbatim => {
                 self.client_unsynced = false;
@@ -164,9 +180,10 @@ impl Engine {
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
         let ending = control && (self.transaction_matters() || self.is_capturing());
+        let whole_as_is = whole && !parts.iter().any(Part::deallocates);
         let split = whole && (control && parts.len() > 1 && (ours || failed) || shifts(&parts));
         if !ours && !ending && !split {
-            return if whole { self.pass_query(parts) } else { self.send_query(text, parts) };
+            return if whole_as_is { self.pass_query(parts) } else { self.send_query(text, parts, false) };
         }
         // What it does hangs on what is not answered yet.
         if self.machine.awaits_reply() {
@@ -181,10 +198,10 @@ impl Engine {
         if !ours {
             return if self.poisoned.is_some() && commits(&parts) {
                 self.refuse_commit()
-            } else if whole {
+            } else if whole_as_is {
                 self.pass_query(parts)
             } else {
-                self.send_query(text, parts)
+                self.send_query(text, parts, false)
             };
         }
         self.client_unsynced = false;
@@ -241,7 +258,10 @@ impl Engine {
         if matches!(judged.act, Act::Control(_)) {
             self.settings_revert();
         }
-        self.forget_statements(judged.effect);
+        if matches!(judged.effect, Effect::DeallocateAll | Effect::DiscardAll) {
+            self.sql_twins.clear();
+            self.twins.take_all();
+        }
     }
 
     fn judge(&mut self, sql: &[u8]) -> Option<Judged> {
@@ -274,10 +294,10 @@ impl Engine {
 
     /// Decides about an EXECUTE in a query.
     fn decide_executed(&mut self, name: &Name, sql: &[u8], statement: &Statement) -> Option<Decision> {
-        if let Some(prepared) = self.sql_prepared.get(name).cloned() {
+        if let Some(prepared) = self.statements.by_sql(name).cloned() {
             return self.decide_twin(&prepared, sql, statement);
         }
-        let Some(prepared) = self.prepared.get(name).cloned() else { return self.decide(sql, statement, &[]) };
+        let Some(prepared) = self.statements.get(name).cloned() else { return self.decide(sql, statement, &[]) };
         Some(match self.decide_prepared(&prepared)? {
             Decision::Write(_) => Decision::Refuse(other_way("the extended protocol")),
             other => other,
@@ -393,6 +413,9 @@ impl Engine {
             && let Some(form) = &write.alone
             && (idle || only_alone(part) && !self.wrapped)
         {
+            if self.journal_is_behind() && !self.flush_or_poison() {
+                return Step::Wait;
+            }
             self.take_effect(&part.judged);
             return self.run_alone(text, part.start..part.end, write, form);
         }
@@ -410,16 +433,21 @@ impl Engine {
             };
         }
         let writes = parts.iter().any(|p| matches!(p.judged.act, Act::Write(_)));
-        if idle && writes && self.status() == Status::Idle {
-            self.wrap_simple();
-        }
-        self.send_query(text, parts)
+        let opens = idle && writes && self.status() == Status::Idle;
+        self.wrapped |= opens;
+        self.send_query(text, parts, opens)
     }
 
-    /// Sends a query with the capturing texts in their places.
-    fn send_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
+    /// Sends a query with the capturing texts in their places, `opens` a block of ours around it.
+    fn send_query(&mut self, text: &[u8], parts: Vec<Part>, opens: bool) -> Step {
         let (mut sql, mut inserted, mut at) = (Vec::with_capacity(text.len()), Vec::new(), 0);
         let mut pieces = Vec::with_capacity(parts.len());
+        if opens {
+            // In one query with what it is for: should it fail, nothing else runs.
+            sql.extend_from_slice(BEGIN);
+            inserted.push(Inserted { at: 0, len: BEGIN.len(), instead: 0 });
+            pieces.push(PieceRun::Own);
+        }
         for part in parts {
             self.take_effect(&part.judged);
             sql.extend_from_slice(text.get(at..part.start).unwrap_or_default());
@@ -451,7 +479,7 @@ impl Engine {
                     };
                     pieces.push(PieceRun::Write(Box::new(Run::new(write, form, Vec::new()))));
                 }
-                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(name, prepared)),
+                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(self.statements.prepare(name, prepared))),
                 Act::Refuse(refusal) => {
                     // What stands before it is answered as if the server itself had refused.
                     sql.extend_from_slice(&Self::failing(&refusal.message));
@@ -459,7 +487,10 @@ impl Engine {
                     pieces.push(PieceRun::Refused(report(&refusal, Severity::Error).frame()));
                 }
                 Act::Pass if part.judged.copies => pieces.push(PieceRun::Copy),
-                Act::Pass | Act::Control(_) => pieces.push(PieceRun::Plain),
+                Act::Pass | Act::Control(_) => pieces.push(match self.statements.deallocates(part.judged.effect) {
+                    Some(gone) => PieceRun::Deallocate(gone),
+                    None => PieceRun::Plain,
+                }),
             }
             sql.extend_from_slice(text.get(at..part.end).unwrap_or_default());
             at = part.end;
@@ -627,7 +658,7 @@ impl Engine {
         let mut segments: Vec<(usize, usize, bool)> = Vec::new();
         for part in parts {
             // What comes behind these has to be judged when they are done.
-            let apart = part.is_control() || part.judged.unsettles || part.judged.ddl;
+            let apart = part.is_control() || part.shifts();
             match segments.last_mut() {
                 Some((_, end, false)) if !apart => *end = part.end,
                 _ => segments.push((part.start, part.end, apart)),
@@ -682,7 +713,7 @@ fn shifts(parts: &[Part]) -> bool {
     let mut shifted = false;
     parts.iter().any(|part| {
         let behind = shifted && part.judged.active;
-        shifted |= part.judged.unsettles || part.judged.ddl;
+        shifted |= part.shifts();
         behind
     })
 }
