@@ -3,4 +3,5 @@
 
 pub mod decide;
 pub mod lanes;
+pub mod moment;
 pub mod write;

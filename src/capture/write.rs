@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::capture::moment::Layout;
 use crate::catalog::relation::Oid;
-
 use crate::journal::entry::{Head, Lane};
 use crate::sql::statement::Written;
 
@@ -78,7 +78,37 @@ pub enum BlockForm {
     Imaged(Rewritten),
     /// Only the form that journals itself will do (data-modifying CTEs).
     OnlyAlone,
+    /// COPY as it is, which fails where its data has a word for a moment.
+    Watched(Arc<Watched>),
+    /// COPY by way of a temporary table: its rows travel.
+    ThroughTemp(Arc<ThroughTemp>),
 }
+
+/// A COPY whose data is looked at on its way.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    pub layout: Arc<Layout>,
+    pub refusal: Refusal,
+}
+
+/// A COPY into a table that its stream alone does not tell the rows of (§4.5).
+///
+/// In one block, one after the other: `create`, `copy` with the client's data, `insert`, `drop`. A block that has done so
+/// cannot be prepared (PREPARE TRANSACTION): the server refuses that after any use of a temporary table.
+#[derive(Clone, Debug)]
+pub struct ThroughTemp {
+    pub create: Vec<u8>,
+    /// The client's own COPY, into the temporary table.
+    pub copy: Rewritten,
+    /// From there into the client's table, returning images.
+    pub insert: Vec<u8>,
+    pub drop: &'static str,
+    /// The table's name as the server's messages call it.
+    pub name: Vec<u8>,
+}
+
+/// The name of that temporary table.
+pub const TEMP_TABLE: &str = "pgcanon_copy";
 
 /// A text to be sent in place of the client's.
 #[derive(Clone, Debug, Default)]

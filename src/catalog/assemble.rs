@@ -142,6 +142,7 @@ fn column(row: &ColumnRow, types: &Types) -> Column {
         default: types.default(default, row.type_oid),
         travels,
         sort,
+        moments: types.moments(row.type_oid),
     }
 }
 

@@ -125,6 +125,7 @@ pub struct Column {
     /// How its values are carried in an image.
     pub travels: Travels,
     pub sort: TypeSort,
+    pub moments: Moments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +163,18 @@ pub enum TypeSort {
     Time,
     /// `money`, `reg*`, `xml`, user base types, domains with constraints, composites, …
     Session,
+}
+
+/// Whether the text of a type's values may hold words for a moment, such as `now`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moments {
+    No,
+    /// It is a date or time.
+    Plain,
+    /// An array or range of them.
+    Within,
+    /// Nobody knows: a composite, say.
+    Unknown,
 }
 
 impl Catalog {

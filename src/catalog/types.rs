@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::catalog::relation::{Oid, Travels, TypeSort, Volatility};
+use crate::catalog::relation::{Moments, Oid, Travels, TypeSort, Volatility};
 use crate::catalog::rows::TypeRow;
 
 /// OIDs below this are the server's own, the same in every database of a version, and never reused.
@@ -60,6 +60,44 @@ impl Types {
                 (if named { Travels::Text } else { Travels::Binary }, base_sort(&row.name))
             }
             _ => WORST,
+        }
+    }
+
+    /// Whether the text of a type's values may hold words for a moment.
+    pub(super) fn moments(&self, oid: Oid) -> Moments {
+        let mut at = oid;
+        for _ in 0..DEPTH {
+            let Some(row) = self.rows.get(&at) else { break };
+            return match row.kind {
+                'd' => {
+                    at = row.base;
+                    continue;
+                }
+                'e' => Moments::No,
+                'r' | 'm' if row.is_built_in() => match range_sort(&row.name) {
+                    TypeSort::Time => Moments::Within,
+                    _ => Moments::No,
+                },
+                'b' if row.is_array() => match self.moments_within(row.element) {
+                    Moments::Plain => Moments::Within,
+                    other => other,
+                },
+                // The category of all dates and times, the user's own ones included; intervals have another.
+                'b' if row.category == 'D' => Moments::Plain,
+                'b' => Moments::No,
+                _ => Moments::Unknown,
+            };
+        }
+        Moments::Unknown
+    }
+
+    /// [`Types::moments`] of an array's element, which is no array but may be a domain over one.
+    fn moments_within(&self, element: Oid) -> Moments {
+        let over = |oid: Oid| self.rows.get(&oid).filter(|row| row.kind == 'd').map(|row| row.base);
+        let base = std::iter::successors(Some(element), |oid| over(*oid)).take(usize::from(DEPTH)).last();
+        match base.and_then(|oid| self.rows.get(&oid)) {
+            Some(row) if row.is_array() => Moments::Unknown,
+            _ => self.moments(element),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Columns: how their values travel, what the statement lane may do with them, and how their defaults come about.
 
-use pgcanon::catalog::relation::{Identity, Relation, Travels, TypeSort, Volatility};
+use pgcanon::catalog::relation::{Identity, Moments, Relation, Travels, TypeSort, Volatility};
 use pgcanon::sql::Name;
 
 use crate::common::Pg;
@@ -45,6 +45,12 @@ fn every_type_of_the_server_has_its_sort(pg: Pg) {
                 ["regclass", "regproc", "regrole", "aclitem", "regclass[]"].contains(&column.type_name.as_str());
             let travels = if by_name { Travels::Text } else { Travels::Binary };
             assert_eq!(column.travels, travels, "{column:?}");
+            let moments = match column.name.as_bytes() {
+                b"c_date" | b"c_time" | b"c_timetz" | b"c_timestamp" | b"c_timestamptz" => Moments::Plain,
+                b"c_daterange" | b"c_tsrange" | b"c_tstzrange" | b"c_datemultirange" | b"c__date" => Moments::Within,
+                _ => Moments::No,
+            };
+            assert_eq!(column.moments, moments, "{column:?}");
         }
     }
 }
@@ -55,9 +61,9 @@ fn types_of_users_travel_by_what_their_binary_form_holds(pg: Pg) {
         "usertypes",
         "create type mood as enum ('a', 'b'); create domain plain as int; create domain twice as plain;
          create domain checked as int check (value > 0); create domain day as date; create type pair as (a int, b int);
-         create type span as range (subtype = int4);
+         create type span as range (subtype = int4); create domain days as date[]; create domain due as day check (value > 'epoch');
          create table t (mood mood, moods mood[], plain twice, plains plain[], checked checked, day day, pair pair, span span,
-            spans int4range[], row pg_catalog.pg_class);",
+            spans int4range[], row pg_catalog.pg_class, days days, due due, dues due[], times tstzrange[]);",
     );
     let catalog = db.load(&["public.t"]);
     let t = relation(&catalog, "t");
@@ -75,6 +81,20 @@ fn types_of_users_travel_by_what_their_binary_form_holds(pg: Pg) {
     ] {
         let column = column(t, name);
         assert_eq!((column.travels, column.sort), (travels, sort), "{name}");
+    }
+    for (name, moments) in [
+        ("mood", Moments::No),
+        ("checked", Moments::No),
+        ("day", Moments::Plain),
+        ("due", Moments::Plain),
+        ("days", Moments::Within),
+        ("dues", Moments::Within),
+        ("times", Moments::Within),
+        ("pair", Moments::Unknown),
+        ("span", Moments::Unknown),
+        ("row", Moments::Unknown),
+    ] {
+        assert_eq!(column(t, name).moments, moments, "{name}");
     }
 }
 

@@ -1,16 +1,30 @@
-//! COPY into a replicated table (§4.5): the stream itself travels, where every node makes the same rows of it.
+//! COPY into a replicated table (§4.5): the stream itself travels where every node makes the same rows of it, and by way
+//! of a temporary table the rows where not.
 
 use std::sync::Arc;
 
-use crate::capture::write::{BlockForm, Decision, Write};
-use crate::catalog::relation::{Column, RelationKind, Travels, TypeSort, Volatility};
-use crate::journal::entry::{ColumnRole, Head, ImageColumn, Lane, Op, Text};
+use crate::capture::moment::{Layout, Watch};
+use crate::capture::write::{BlockForm, Decision, TEMP_TABLE, ThroughTemp, Watched, Write};
+use crate::catalog::relation::{Column, Moments, RelationKind, Travels, TypeSort, Volatility};
+use crate::config::Unreplicable;
+use crate::journal::entry::{ColumnRole, Head, ImageColumn, Lane, Op};
 use crate::sql::statement::{Copy, CopyDirection, CopyFormat, Kind, Span, Written};
-use crate::sql::{Lexer, Name, TokenKind, ident};
+use crate::sql::{ClientEncoding, Lexer, Name, TokenKind, ident};
 
-use super::refuse;
+use super::refuse::{self, Why};
+use super::rewrite::Weave;
 use super::target::Ours;
 use super::{Case, Refused, image, quote};
+
+/// Why the stream itself cannot travel.
+struct Unsteady {
+    reason: &'static str,
+    detail: String,
+}
+
+fn unsteady<T>(reason: &'static str, detail: impl Into<String>) -> Result<T, Unsteady> {
+    Err(Unsteady { reason, detail: detail.into() })
+}
 
 impl Case<'_> {
     pub(super) fn copy(&self, kind: &Kind, copy: &Copy) -> Result<Decision, Refused> {
@@ -25,63 +39,212 @@ impl Case<'_> {
         if copy.direction == CopyDirection::FromServer {
             return Err(refuse::copy_from_server(&ours));
         }
-        let columns = self.copied(copy, &ours).map_err(|detail| refuse::copy(&ours, &detail))?;
+        let columns = listed(copy, &ours);
+        let steady = || self.steady_stream(copy, &ours, &columns).and_then(|()| self.watched(copy, &ours, &columns));
+        let watched = match steady() {
+            Ok(watched) => watched,
+            Err(_) if self.is_in_vain(copy, &columns) => None,
+            Err(why) => return self.through_temp(kind, copy, &ours, &columns, why),
+        };
         let mut text = self.text(None, &[(target.relation, &ours)]);
         // Frozen rows need a table made in the same transaction, which the peer's is not.
-        self.thaw(copy.rest, &mut text);
+        if let Some(freeze) = self.freeze(copy.rest)
+            && freeze.end <= text.sql.len()
+        {
+            text.sql.drain(freeze.start..freeze.end);
+        }
         text.settings = (self.s.settings)();
         let key = ours.key().unwrap_or_default();
         let head = Head {
-            columns: columns.iter().map(|c| image_column(c, &key)).collect(),
+            columns: columns.iter().flatten().map(|c| image_column(c, &key)).collect(),
             text: Some(text),
             ..image::head(self.s, Lane::Copy, Op::Copy, &ours)
         };
-        Ok(Decision::Write(Arc::new(Write {
-            reason: "the data itself",
-            ..self.plain(kind, &ours, head, BlockForm::AsIs, None)
-        })))
+        let block = watched.map_or(BlockForm::AsIs, |layout| {
+            BlockForm::Watched(Arc::new(Watched { layout: Arc::new(layout), refusal: refuse::moment(&ours) }))
+        });
+        let reason = "the data itself";
+        Ok(Decision::Write(Arc::new(Write { reason, ..self.plain(kind, &ours, head, block, None) })))
     }
 
-    /// The columns that the stream holds, or why every node would not make the same of it.
-    fn copied<'c>(&self, copy: &Copy, ours: &Ours<'c>) -> Result<Vec<&'c Column>, String> {
-        let all = &ours.relation.columns;
-        let columns: Vec<&Column> = match &copy.columns {
-            None => all.iter().filter(|c| !c.generated).collect(),
-            Some(names) => names.iter().filter_map(|n| all.iter().find(|c| c.name == *n)).collect(),
-        };
-        let left_out = all.iter().filter(|c| !c.generated && !columns.iter().any(|given| given.name == c.name));
-        for column in left_out {
-            if column.default != Volatility::Immutable || column.identity.is_some() {
-                let name = quote::text(&column.name);
-                return Err(format!("Column \"{name}\" is left out and gets another default on every node."));
-            }
+    /// Whether every node makes the same rows of the stream.
+    fn steady_stream(&self, copy: &Copy, ours: &Ours<'_>, columns: &[Option<&Column>]) -> Result<(), Unsteady> {
+        let given = |c: &&Column| columns.iter().flatten().any(|given| given.name == c.name);
+        let changes = |c: &&Column| c.default != Volatility::Immutable || c.identity.is_some();
+        let left_out = ours.relation.columns.iter().filter(|c| !c.generated && !given(c));
+        if let Some(column) = left_out.into_iter().find(changes) {
+            let name = quote::text(&column.name);
+            return unsteady(
+                "a column is left out and gets another default on every node",
+                format!("Column \"{name}\" is left out and gets another default on every node."),
+            );
+        }
+        if let Some(column) = columns.iter().flatten().copied().find(|c| copy.defaults && changes(c)) {
+            let name = quote::text(&column.name);
+            return unsteady(
+                "the data may ask for defaults",
+                format!("Column \"{name}\" may be given its default, which is another one on every node."),
+            );
         }
         if ours.rule.filter.is_some() {
-            return Err("Its replication rule filters rows.".to_owned());
+            return unsteady("the rule filters rows", "Its replication rule filters rows.");
         }
-        if let Some(column) = columns.iter().find(|c| !ours.travels(&c.name)) {
+        if let Some(column) = columns.iter().flatten().find(|c| !ours.travels(&c.name)) {
             let name = quote::text(&column.name);
-            return Err(format!("Its replication rule leaves column \"{name}\" out."));
+            let detail = format!("Its replication rule leaves column \"{name}\" out.");
+            return unsteady("the rule leaves columns out", detail);
         }
         if ours.relation.before_row_trigger {
-            return Err("A trigger may change its rows.".to_owned());
+            return unsteady("a trigger may change its rows", "A trigger may change its rows.");
         }
         if !ours.is_root() && ours.root.kind != RelationKind::Partitioned {
-            return Err("It inherits from the table that the replication rule names.".to_owned());
+            let detail = "It inherits from the table that the replication rule names.";
+            return unsteady("it inherits from the ruled table", detail);
         }
-        if copy.filtered && !self.steady_filter() {
-            return Err("Its WHERE may choose other rows on another node.".to_owned());
+        if copy.condition.is_some() && !self.steady_filter() {
+            let detail = "Its WHERE may choose other rows on another node.";
+            return unsteady("its WHERE may choose other rows on another node", detail);
         }
-        match columns.iter().find(|c| hangs_on_session(c) || (copy.format == CopyFormat::Binary && by_oid(c))) {
-            Some(column) => {
-                let name = quote::text(&column.name);
-                Err(format!(
-                    "What its column \"{name}\" of type {} is given may mean something else on another node.",
+        let binary = copy.format == CopyFormat::Binary;
+        match columns.iter().flatten().find(|c| hangs_on_session(c) || binary && by_oid(c)) {
+            Some(column) => unsteady(
+                "a value may mean something else on another node",
+                format!(
+                    "What its column \"{}\" of type {} is given may mean something else on another node.",
+                    quote::text(&column.name),
                     column.type_name
-                ))
-            }
-            None => Ok(columns),
+                ),
+            ),
+            None => Ok(()),
         }
+    }
+
+    /// How to look for words for a moment in the data, where there can be any.
+    fn watched(&self, copy: &Copy, ours: &Ours<'_>, columns: &[Option<&Column>]) -> Result<Option<Layout>, Unsteady> {
+        let moments = |c: &Option<&Column>| c.map_or(Moments::Unknown, |c| c.moments);
+        if copy.format == CopyFormat::Binary || columns.iter().all(|c| moments(c) == Moments::No) {
+            return Ok(None);
+        }
+        let detail = "Its data may have words such as now or today, and its layout is not understood.";
+        let layout = layout(copy, self.s.encoding, columns);
+        let known = !columns.iter().any(|c| moments(c) == Moments::Unknown);
+        match layout {
+            // Where the operator does not want refusals, the rows travel.
+            Some(layout) if known && ours.rule.unreplicable == Unreplicable::Refuse => Ok(Some(layout)),
+            _ => unsteady("its dates may be words such as now or today", detail),
+        }
+    }
+
+    /// By way of a temporary table (§4.5).
+    fn through_temp(
+        &self,
+        kind: &Kind,
+        copy: &Copy,
+        ours: &Ours<'_>,
+        columns: &[Option<&Column>],
+        why: Unsteady,
+    ) -> Result<Decision, Refused> {
+        const ALIAS: &str = "pgcanon_t";
+        if ours.relation.rewrite_rule {
+            // COPY passes rules by, INSERT does not.
+            return Err(self.refuse(kind, ours, Why::RewriteRule, None));
+        }
+        if copy.defaults || columns.is_empty() {
+            return Err(refuse::copy(ours, &why.detail));
+        }
+        if let Some(span) = copy.condition
+            && let Some(name) = self.names_left_out(span, ours, columns)
+        {
+            let detail = format!("{} Its WHERE looks at column \"{name}\", which its data does not have.", why.detail);
+            return Err(refuse::copy(ours, &detail));
+        }
+        let rows = image::copied(ALIAS, ours, self.s).map_err(|why| self.refuse(kind, ours, why, None))?;
+        let names: Vec<Vec<u8>> = match &copy.columns {
+            Some(names) => names.iter().map(quote::as_written).collect(),
+            None => {
+                columns.iter().flatten().map(|c| quote::ident(&quote::text(&c.name), self.s.encoding).into()).collect()
+            }
+        };
+        let (names, table) = (names.join(&b", "[..]), quote::table(&ours.relation.name, self.s.encoding));
+        let name = ours.target.relation.name;
+        let condition = copy.condition.map(|span| self.condition(span)).unwrap_or_default();
+        let temp = ThroughTemp {
+            create: [
+                format!("CREATE TEMP TABLE pg_temp.{TEMP_TABLE} USING heap ON COMMIT DROP AS SELECT ").as_bytes(),
+                &names,
+                format!(" FROM ONLY {table} WITH NO DATA").as_bytes(),
+            ]
+            .concat(),
+            copy: self.redirected(copy, ours),
+            insert: [
+                format!("INSERT INTO {table} AS {ALIAS} (").as_bytes(),
+                &names,
+                b") OVERRIDING SYSTEM VALUE SELECT ",
+                &names,
+                format!(" FROM pg_temp.{TEMP_TABLE} AS ").as_bytes(),
+                &quote::as_written(&name),
+                &condition,
+                format!(" RETURNING {}", rows.image).as_bytes(),
+            ]
+            .concat(),
+            drop: "DROP TABLE pg_temp.pgcanon_copy",
+            name: name.as_bytes().to_vec(),
+        };
+        let block = BlockForm::ThroughTemp(Arc::new(temp));
+        Ok(Decision::Write(Arc::new(Write { reason: why.reason, ..self.plain(kind, ours, rows.head, block, None) })))
+    }
+
+    /// The client's statement, into the temporary table: what that needs no more is left out.
+    fn redirected(&self, copy: &Copy, ours: &Ours<'_>) -> crate::capture::write::Rewritten {
+        let target = ours.target.relation.span;
+        let mut weave = Weave::new(self.sql);
+        weave.copy(target.start);
+        weave.skip(target.end);
+        weave.put(format!("pg_temp.{TEMP_TABLE}"));
+        let mut cut: Vec<Span> = self.freeze(copy.rest).into_iter().chain(copy.condition).collect();
+        cut.sort_unstable_by_key(|span| span.start);
+        for span in cut {
+            weave.copy(span.start);
+            weave.skip(span.end);
+        }
+        weave.copy(self.statement.end);
+        weave.skip(self.sql.len());
+        weave.finish()
+    }
+
+    /// Whether the server refuses it as it is, and an INSERT might not be refused: it names generated columns, or its WHERE
+    /// has a query.
+    fn is_in_vain(&self, copy: &Copy, columns: &[Option<&Column>]) -> bool {
+        let text = copy.condition.and_then(|span| self.sql.get(span.start..span.end)).unwrap_or_default();
+        let mut values = false;
+        let query = Lexer::new(text, self.lex()).filter(|token| !token.kind.is_blank()).any(|token| {
+            let word = token.text(text);
+            let is = |known: &str| token.kind == TokenKind::Ident && word.eq_ignore_ascii_case(known.as_bytes());
+            let list = std::mem::replace(&mut values, is("values")) && token.kind == TokenKind::Char(b'(');
+            list || is("select") || is("table")
+        });
+        query || columns.iter().flatten().any(|c| c.generated)
+    }
+
+    /// A COPY's `WHERE` as that of a query: within its parentheses nothing but a condition can stand.
+    fn condition(&self, span: Span) -> Vec<u8> {
+        let text = self.sql.get(span.start..span.end).unwrap_or_default();
+        let (word, rest) = text.split_at_checked("WHERE".len()).unwrap_or_default();
+        [b" ", word, b" (", rest, b"\n)"].concat()
+    }
+
+    /// A column that a `WHERE` names and the data does not hold.
+    fn names_left_out(&self, span: Span, ours: &Ours<'_>, columns: &[Option<&Column>]) -> Option<String> {
+        let text = self.sql.get(span.start..span.end).unwrap_or_default();
+        let lex = self.lex();
+        let words = Lexer::new(text, lex).filter_map(|t| ident::fold(t.kind, t.text(text), b'\\', lex.encoding));
+        let held = |name: &Name| columns.iter().flatten().any(|c| c.name == *name);
+        let system =
+            |name: &Name| matches!(name.as_bytes(), b"tableoid" | b"ctid" | b"xmin" | b"xmax" | b"cmin" | b"cmax");
+        words
+            .into_iter()
+            .find(|word| !held(word) && (system(word) || ours.relation.column(word).is_some()))
+            .map(|word| quote::text(&word))
     }
 
     /// Whether a `WHERE` chooses the same rows everywhere.
@@ -96,8 +259,8 @@ impl Case<'_> {
             && !self.has_user_operator()
     }
 
-    /// Takes `FREEZE` out of the options.
-    fn thaw(&self, rest: Span, text: &mut Text) {
+    /// Where `FREEZE` stands among the options, with what has to go with it.
+    fn freeze(&self, rest: Span) -> Option<Span> {
         let behind = self.sql.get(rest.start..).unwrap_or_default();
         let lex = self.lex();
         let tokens: Vec<_> =
@@ -114,7 +277,7 @@ impl Case<'_> {
             let option = at.checked_sub(1).is_some_and(|before| depth == 0 || is(before, b'(') || is(before, b','));
             option && depth < 2 && word(*at) == Some(Name::from("freeze"))
         });
-        let Some(found) = found else { return };
+        let found = found?;
         // In parentheses up to its comma, or with the comma in front of it; an option that stands alone goes with them.
         let mut first = found;
         let mut last = found;
@@ -132,12 +295,48 @@ impl Case<'_> {
                 }
             }
         }
-        let (Some(from), Some(to)) = (tokens.get(first), tokens.get(last)) else { return };
-        let (from, to) = (rest.start + from.start, rest.start + to.end);
-        if to <= text.sql.len() {
-            text.sql.drain(from..to);
-        }
+        Some(Span { start: rest.start + tokens.get(first)?.start, end: rest.start + tokens.get(last)?.end })
     }
+}
+
+/// The columns that the stream holds, in its order; none for names that the catalog does not know.
+fn listed<'c>(copy: &Copy, ours: &Ours<'c>) -> Vec<Option<&'c Column>> {
+    let all = &ours.relation.columns;
+    match &copy.columns {
+        None => all.iter().filter(|c| !c.generated).map(Some).collect(),
+        Some(names) => names.iter().map(|n| all.iter().find(|c| c.name == *n)).collect(),
+    }
+}
+
+/// How the data is laid out; none where that is not understood.
+fn layout(copy: &Copy, encoding: &str, columns: &[Option<&Column>]) -> Option<Layout> {
+    let options = copy.options.as_ref()?;
+    let one = |option: &Option<Vec<u8>>, default: u8| match option.as_deref() {
+        None => Some(default),
+        Some([byte]) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Some(*byte),
+        Some(_) => None,
+    };
+    let encoding = options.encoding.as_deref().map_or(encoding.into(), String::from_utf8_lossy);
+    if ClientEncoding::from_name(&encoding) != ClientEncoding::AsciiSafe {
+        return None;
+    }
+    let (delimiter, csv, null): (_, _, &[u8]) = match copy.format {
+        CopyFormat::Text => (one(&options.delimiter, b'\t')?, None, b"\\N"),
+        CopyFormat::Csv => {
+            let quote = one(&options.quote, b'"')?;
+            (one(&options.delimiter, b',')?, Some((quote, one(&options.escape, quote)?)), b"")
+        }
+        CopyFormat::Binary | CopyFormat::Other => return None,
+    };
+    let watch = |c: &Option<&Column>| match c.map(|c| c.moments) {
+        Some(Moments::No) => Watch::No,
+        Some(Moments::Plain) => Watch::Plain,
+        _ => Watch::Quoted,
+    };
+    let layout = Layout { delimiter, csv, header: options.header, columns: columns.iter().map(watch).collect() };
+    // What stands for NULL or for a default is no word.
+    let words = [Some(options.null.as_deref().unwrap_or(null)), options.default.as_deref()];
+    (!words.into_iter().flatten().any(|word| layout.finds(word))).then_some(layout)
 }
 
 fn image_column(column: &Column, key: &[Name]) -> ImageColumn {

@@ -29,16 +29,8 @@ pub(super) fn rows(
     ours: &Ours<'_>,
     s: &Surroundings<'_>,
 ) -> Result<Option<Rows>, Why> {
-    if ours.meaning.row_security {
-        return Err(Why::RowSecurity);
-    }
-    if !ours.meaning.can_select {
-        return Err(Why::Privilege);
-    }
+    shown(ours, s)?;
     let filtered = ours.rule.filter.as_ref();
-    if filtered.is_some_and(|f| !f.is_ascii() && !quote::same_bytes(s.encoding)) {
-        return Err(Why::Encoding);
-    }
     let whole = ours.relation.before_row_trigger || ours.rule.conflict.is_some() || filtered.is_some();
     let plan = match kind {
         Kind::Insert(insert) => {
@@ -80,6 +72,26 @@ pub(super) fn rows(
         old_and_new(kind, statement, s)?;
     }
     plan.rows(statement, ours, s).map(Some)
+}
+
+/// What the rows look like that are copied into a table, which is called `of`.
+pub(super) fn copied(of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
+    shown(ours, s)?;
+    Ok(Plan { op: Op::Insert, columns: others(ours, true), rekeyed: false }.rows_of(of, ours, s))
+}
+
+/// Whether `RETURNING` may show the rows at all.
+fn shown(ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<(), Why> {
+    if ours.meaning.row_security {
+        return Err(Why::RowSecurity);
+    }
+    if !ours.meaning.can_select {
+        return Err(Why::Privilege);
+    }
+    match &ours.rule.filter {
+        Some(filter) if !filter.is_ascii() && !quote::same_bytes(s.encoding) => Err(Why::Encoding),
+        _ => Ok(()),
+    }
 }
 
 /// The key, without which no row is found again.
@@ -162,7 +174,10 @@ impl Plan {
     }
 
     fn rows(self, statement: &Statement, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
-        let of = reference(statement, ours, s)?;
+        Ok(self.rows_of(&reference(statement, ours, s)?, ours, s))
+    }
+
+    fn rows_of(self, of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> Rows {
         let key = ours.key().unwrap_or_default();
         let is_key = |c: &&Column| key.contains(&c.name);
         let travels = |c: &&Column| key.contains(&c.name) || self.columns.contains(&c.name);
@@ -181,7 +196,7 @@ impl Plan {
                     (true, _) => ColumnRole::KeyValue,
                     (false, _) => ColumnRole::Value,
                 };
-                image.column(&of, column, role);
+                image.column(of, column, role);
             }
         }
         let (filter, merge) = (ours.rule.filter.as_deref(), self.op == Op::Merge);
@@ -193,13 +208,13 @@ impl Plan {
         };
         let mut first = vec![format!("{}.tableoid", of)];
         first.extend(merge.then(|| "merge_action()".to_owned()));
-        first.extend(filter.map(|condition| filter_of(condition, &of, ours, s)));
+        first.extend(filter.map(|condition| filter_of(condition, of, ours, s)));
         first.extend(image.values);
         let columns = image.columns;
-        Ok(Rows {
+        Rows {
             image: format!("pg_catalog.record_send(ROW({}))", first.join(", ")),
             head: Head { columns, extra, ..head(s, Lane::Row, self.op, ours) },
-        })
+        }
     }
 }
 

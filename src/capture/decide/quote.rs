@@ -34,6 +34,16 @@ pub(super) fn ident(name: &str, encoding: &str) -> String {
     out
 }
 
+/// A name of the client's statement, in its own encoding, quoted.
+pub(super) fn as_written(name: &Name) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for &b in name.as_bytes() {
+        out.extend(std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 }));
+    }
+    out.push(b'"');
+    out
+}
+
 /// `"schema"."table"`
 pub(super) fn table(name: &TableName, encoding: &str) -> String {
     format!("{}.{}", ident(&name.schema, encoding), ident(&name.table, encoding))

@@ -101,6 +101,18 @@ pub(super) fn copy_from_server(ours: &Ours<'_>) -> Refused {
     refused(ours, message, detail, "Use COPY ... FROM STDIN (in psql: \\copy).")
 }
 
+/// COPY data has a word for a moment; known only when it is on its way.
+pub(super) fn moment(ours: &Ours<'_>) -> Refusal {
+    Refusal {
+        message: format!("COPY into table \"{}\" cannot be replicated", ours.name()),
+        detail: Some(
+            "Its data has a word such as now or today in a column of dates or times, which is another moment on another node."
+                .to_owned(),
+        ),
+        hint: Some("Write the moment out in the data, or use INSERT.".to_owned()),
+    }
+}
+
 pub(super) fn copy(ours: &Ours<'_>, detail: &str) -> Refused {
     let table = ours.name();
     let hint = "Use INSERT, or COPY into a temporary table and INSERT ... SELECT from there.";

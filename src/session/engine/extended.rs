@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::capture::write::{AloneForm, AloneResult, BlockForm, Decision, Refusal, Write};
-use crate::journal::entry::{Lane, Param};
+use crate::journal::entry::Param;
 use crate::session::machine::Status;
 use crate::sql::statement::{self, Kind, Statement};
 use crate::sql::{Effect, Name, effect};
@@ -25,8 +25,8 @@ const FIRST_USER_OID: u32 = 16384;
 /// A statement that the client has prepared on the wire.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    sql: Vec<u8>,
-    types: Vec<u32>,
+    pub(super) sql: Vec<u8>,
+    pub(super) types: Vec<u32>,
     statement: Statement,
     effect: Effect,
     /// Reads `pg_prepared_statements`.
@@ -231,6 +231,9 @@ impl Engine {
             self.own_execute(before.as_bytes(), &[], &[], || Own::Needed);
         }
         self.note_write(&write);
+        if let BlockForm::ThroughTemp(temp) = &write.block {
+            return self.bind_through(bind, portal, prepared, write.clone(), temp);
+        }
         let BlockForm::Imaged(rewritten) = &write.block else {
             let bound = Bound::Write { write, form: Form::AsIs, params, binary: false };
             self.portals.insert(portal, Rc::new(bound));
@@ -293,7 +296,7 @@ impl Engine {
         let portal = body.strip_prefix(b"P").and_then(split_cstr).map(|(name, _)| Name::from_bytes(name));
         let bound = portal.and_then(|name| self.portals.get(&name));
         let Some(Bound::Write { write, form, .. }) = bound.map(|bound| &**bound) else { return self.pass(frame) };
-        if *form == Form::AsIs {
+        if matches!(form, Form::AsIs | Form::IntoTemp) {
             return self.pass(frame);
         }
         let run = Run::new(write.clone(), *form, Vec::new());
@@ -324,6 +327,7 @@ impl Engine {
                 Step::Verbatim
             }
             Bound::Write { write, form, params, binary } => {
+                self.before_execute(write);
                 let run = Run::new(write.clone(), *form, params.clone());
                 let special = |run| Special::Execute(Box::new(run), *binary);
                 let limit = Reader(rest).u32().unwrap_or(0);
@@ -441,20 +445,6 @@ impl Engine {
                 Step::Done
             }
             None => self.pass(frame),
-        }
-    }
-
-    /// COPY data that goes to the server.
-    pub(super) fn copy_data(&mut self, data: &[u8]) {
-        let run = self.specials.iter_mut().find_map(|(_, special)| match special {
-            Special::Query(query) => query.copying(),
-            Special::Execute(run, _) if run.write.lane == Lane::Copy => Some(&mut **run),
-            _ => None,
-        });
-        if let Some(run) = run
-            && let Err(e) = run.take_copy(data, &mut self.pending)
-        {
-            self.poisoned = Some(self.own_error(&e));
         }
     }
 

@@ -5,6 +5,7 @@
 //! under its id, which says what its answers mean; everything else passes.
 
 mod assemble;
+mod copy;
 mod extended;
 mod lost;
 mod names;
@@ -146,6 +147,8 @@ pub(crate) struct Engine {
     up: Vec<u8>,
     down: Vec<u8>,
     specials: VecDeque<(RequestId, Special)>,
+    /// The Query or Execute that was sent last: COPY data is for it.
+    asked: Option<RequestId>,
     parameters: BTreeMap<Vec<u8>, Vec<u8>>,
 
     // === names and statements ===
@@ -223,6 +226,7 @@ impl Engine {
             up: Vec::new(),
             down: Vec::new(),
             specials: VecDeque::new(),
+            asked: None,
             parameters: BTreeMap::new(),
             names: Names::default(),
             private: None,
@@ -265,7 +269,8 @@ impl Engine {
 
     /// Whether something is under way that the client's end must not cut short: not what it has left without a Sync.
     pub(crate) fn is_busy(&self) -> bool {
-        self.waiting || self.machine.awaits_reply() && !self.machine.is_lost() && !self.client_unsynced
+        let owed = self.machine.awaits_reply() && !self.machine.takes_copy_data();
+        self.waiting || owed && !self.machine.is_lost() && !self.client_unsynced
     }
 
     /// Outside of a transaction, nothing asked, nothing held.
@@ -435,6 +440,7 @@ impl Engine {
                 self.copy_data(body);
                 Step::Verbatim
             }
+            front::COPY_DONE | front::COPY_FAIL => self.copy_end(frame),
             _ => {
                 self.note(frame);
                 Step::Verbatim
@@ -508,7 +514,11 @@ impl Engine {
         }
         let head = frame.get(HEADER..)?;
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
-        self.machine.on_frontend(Frame { tag, body_len, head })
+        let id = self.machine.on_frontend(Frame { tag, body_len, head });
+        if matches!(tag, front::QUERY | front::EXECUTE) {
+            self.asked = id;
+        }
+        id
     }
 
     /// [`Engine::note`] with what the answers mean.

@@ -19,7 +19,7 @@ const TEXT: u32 = 25;
 const BYTEA: u32 = 17;
 
 /// Portal of our own statements: the unnamed one may be the client's.
-const PORTAL: &[u8] = b"pgcanon";
+pub(super) const PORTAL: &[u8] = b"pgcanon";
 
 /// Straight into the child: the server would look for it once per statement.
 fn append_to(slot: i16) -> String {

@@ -20,16 +20,6 @@ enum Shown {
     Instead,
 }
 
-impl QueryRun {
-    /// The COPY that is running, or about to.
-    pub(super) fn copying(&mut self) -> Option<&mut Run> {
-        self.pieces.iter_mut().skip(self.at).find_map(|piece| match piece {
-            PieceRun::Write(run) if run.write.lane == crate::journal::entry::Lane::Copy => Some(&mut **run),
-            _ => None,
-        })
-    }
-}
-
 impl Engine {
     /// Takes bytes from the server; `true` if they all go to the client as they are.
     pub(crate) fn on_server(&mut self, chunk: &[u8]) -> Result<bool, BadFrame> {
@@ -397,6 +387,10 @@ impl Engine {
                     None => Shown::Verbatim,
                 })
             }
+            back::ERROR => {
+                super::copy::put_error(&mut self.down, &run.own_error(body));
+                Ok(Shown::Instead)
+            }
             _ => Ok(Shown::Verbatim),
         };
         done.unwrap_or_else(|e| {
@@ -435,12 +429,14 @@ impl Engine {
         }
         let mark = self.down.len();
         let at = query.at;
-        let last = at.saturating_add(1) == query.pieces.len();
+        let behind = query.pieces.get(at.saturating_add(1)..).unwrap_or_default();
+        let last = behind.iter().all(|piece| matches!(piece, PieceRun::Own));
         let mut shown = match (tag, query.pieces.get_mut(at)) {
             (back::ERROR, piece) => {
                 query.failed = true;
                 match piece {
                     Some(PieceRun::Refused(error)) if !is_aborted(body) => self.down.extend_from_slice(error),
+                    Some(PieceRun::Write(run)) => self.show_error(Some(&query.template), &run.own_error(body)),
                     _ => self.show_error(Some(&query.template), body),
                 }
                 self.withheld.clear();
@@ -461,7 +457,7 @@ impl Engine {
         };
         if tag == back::COMMAND_COMPLETE {
             query.at = at.saturating_add(1);
-            if last && query.ready == Ready::Wrapped {
+            if last && query.ready == Ready::Wrapped && !matches!(query.pieces.get(at), Some(PieceRun::Own)) {
                 // Until the block around it is committed, the query has not succeeded.
                 self.withheld = if shown == Shown::Verbatim {
                     let mut frame = Vec::new();

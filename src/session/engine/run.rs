@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::capture::write::{AloneResult, Write};
+use crate::capture::moment::Scanner;
+use crate::capture::write::{AloneResult, BlockForm, Write};
 use crate::journal::entry::{Head, Lane, Param};
 use crate::journal::image::{BadImage, unhex_into};
 
@@ -20,6 +21,8 @@ pub(super) enum RunError {
     Image(#[from] BadImage),
     #[error("the server sent a row that is not what was asked for")]
     Row,
+    #[error("COPY data has a word for a moment")]
+    Moment,
     #[error("a statement that can change {expected} rows has changed {found}")]
     Count { expected: u64, found: u64 },
 }
@@ -30,6 +33,10 @@ pub(super) enum Form {
     AsIs,
     Imaged,
     Alone(AloneResult),
+    /// COPY into a temporary table: what is seen of it but its tag is the client's.
+    IntoTemp,
+    /// INSERT from there: seen of it is only a tag, that of the COPY.
+    FromTemp,
 }
 
 #[derive(Debug)]
@@ -41,33 +48,41 @@ pub(super) struct Run {
     rows: u64,
     /// Part of the images is with the pending entries already.
     parted: bool,
+    /// Looks for words for a moment in COPY data.
+    scanner: Option<Scanner>,
+    has_moment: bool,
 }
 
 impl Run {
     pub(super) fn new(write: Arc<Write>, form: Form, params: Vec<Param>) -> Self {
-        Self { write, form, params, images: Vec::new(), rows: 0, parted: false }
+        let scanner = match &write.block {
+            BlockForm::Watched(watched) => Some(Scanner::new(watched.layout.clone())),
+            _ => None,
+        };
+        Self { write, form, params, images: Vec::new(), rows: 0, parted: false, scanner, has_moment: false }
     }
 
     /// Whether the client is shown the rows.
     pub(super) fn shows_rows(&self) -> bool {
         match self.form {
-            Form::AsIs => true,
+            Form::AsIs | Form::IntoTemp => true,
             Form::Imaged => self.write.returning,
+            Form::FromTemp => false,
             Form::Alone(result) => !matches!(result, AloneResult::Tag { .. } | AloneResult::Count),
         }
     }
 
     /// Whether the last column is ours.
     pub(super) fn cuts_rows(&self) -> bool {
-        matches!(self.form, Form::Imaged | Form::Alone(AloneResult::Rows))
+        matches!(self.form, Form::Imaged | Form::FromTemp | Form::Alone(AloneResult::Rows))
     }
 
     /// Takes the last column of a row.
     pub(super) fn take(&mut self, value: Option<&[u8]>, binary: bool, pending: &mut Pending) -> Result<(), RunError> {
         let value = value.ok_or(RunError::Row)?;
         match self.form {
-            Form::Imaged if binary => self.images.extend_from_slice(value),
-            Form::Imaged => unhex_into(&mut self.images, value)?,
+            Form::Imaged | Form::FromTemp if binary => self.images.extend_from_slice(value),
+            Form::Imaged | Form::FromTemp => unhex_into(&mut self.images, value)?,
             _ => return Ok(()),
         }
         self.rows = self.rows.saturating_add(1);
@@ -92,8 +107,26 @@ impl Run {
 
     /// Takes COPY data on its way to the server.
     pub(super) fn take_copy(&mut self, data: &[u8], pending: &mut Pending) -> Result<(), RunError> {
+        if let Some(scanner) = &mut self.scanner {
+            self.has_moment |= scanner.feed(data);
+        }
+        if self.form == Form::IntoTemp || self.has_moment {
+            return Ok(());
+        }
         self.images.extend_from_slice(data);
         if self.images.len() >= PART { self.part(pending) } else { Ok(()) }
+    }
+
+    /// The COPY data is over.
+    pub(super) fn end_copy(&mut self) {
+        if let Some(scanner) = &mut self.scanner {
+            self.has_moment |= scanner.finish();
+        }
+    }
+
+    /// Whether a word for a moment was found in the data so far.
+    pub(super) fn has_moment(&self) -> bool {
+        self.has_moment
     }
 
     fn part(&mut self, pending: &mut Pending) -> Result<(), RunError> {
@@ -118,6 +151,11 @@ impl Run {
                 self.complete_rows(pending)?;
                 return Ok(None);
             }
+            Form::IntoTemp => return Ok(Some(Vec::new())),
+            Form::FromTemp => {
+                self.complete_rows(pending)?;
+                count
+            }
             Form::Alone(AloneResult::Same) => return Ok(None),
             Form::Alone(AloneResult::Tag { rows }) => count.saturating_mul(rows),
             Form::Alone(AloneResult::Count) => self.rows,
@@ -129,6 +167,9 @@ impl Run {
     }
 
     fn complete_text(&mut self, count: u64, pending: &mut Pending) -> Result<(), RunError> {
+        if self.has_moment {
+            return Err(RunError::Moment);
+        }
         let lane = self.write.lane;
         let truncates = self.write.tag == "TRUNCATE TABLE";
         match self.write.expect {

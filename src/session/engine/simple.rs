@@ -7,7 +7,7 @@ use crate::capture::decide::decide_execute;
 use crate::capture::write::{AloneForm, BlockForm, Decision, Inserted, Refusal, Rewritten, Write};
 use crate::journal::entry::Head;
 use crate::session::machine::Status;
-use crate::sql::statement::{self, Kind, Statement};
+use crate::sql::statement::{self, CopyDirection, Kind, Statement};
 use crate::sql::{Effect, Name, Split, effect};
 use crate::wire::error::{Report, Severity, sqlstate};
 use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
@@ -46,11 +46,15 @@ pub(super) struct QueryRun {
     /// Its ReadyForQuery is not the client's: a COMMIT or another part of the query follows.
     pub(super) ready: Ready,
     pub(super) failed: bool,
+    /// COPYs whose data the client has ended.
+    pub(super) copies_ended: usize,
 }
 
 #[derive(Debug)]
 pub(super) enum PieceRun {
     Plain,
+    /// A COPY of the client's that is none of ours: its data is not, either.
+    Copy,
     /// Ours: not shown.
     Own,
     Prepare(MadeBySql),
@@ -82,6 +86,8 @@ pub(super) struct Judged {
     /// It can write, or run what can.
     active: bool,
     effect: Effect,
+    /// It reads data from the client.
+    copies: bool,
 }
 
 /// A statement within a query's text.
@@ -112,7 +118,7 @@ impl Part {
 
 impl Judged {
     fn new(act: Act) -> Self {
-        Self { act, unsettles: false, ddl: false, warning: None, active: false, effect: Effect::None }
+        Self { act, unsettles: false, ddl: false, warning: None, active: false, effect: Effect::None, copies: false }
     }
 
     /// From a decision about a statement.
@@ -122,7 +128,8 @@ impl Judged {
         let quiet =
             matches!(kind, Kind::Select { into: None } | Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare);
         let active = !quiet || statement.with.as_ref().is_some_and(|w| w.ctes.iter().any(|cte| cte.writes.is_some()));
-        let judged = Self { ddl, active, ..Self::new(Act::Pass) };
+        let copies = matches!(kind, Kind::Copy(copy) if copy.direction == CopyDirection::FromStdin);
+        let judged = Self { ddl, active, copies, ..Self::new(Act::Pass) };
         match decision {
             Decision::Pass { unsettles } => Self { unsettles, ..judged },
             Decision::Warn { refusal, unsettles } => Self { unsettles, warning: Some(refusal), ..judged },
@@ -165,12 +172,16 @@ impl Engine {
             self.client_unsynced = false;
             self.hide_twins();
         }
+        let failed = self.status() == Status::Failed;
+        if failed && self.machine.awaits_reply() {
+            return Step::Wait;
+        }
         let Some(parts) = self.parts(text) else { return Step::Wait };
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
         let ending = control && (self.transaction_matters() || self.is_capturing());
         let whole_as_is = whole && !parts.iter().any(Part::deallocates);
-        let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
+        let split = whole && (control && parts.len() > 1 && (ours || failed) || shifts(&parts));
         if !ours && !ending && !split {
             return if whole_as_is { self.pass_query(parts) } else { self.send_query(text, parts, false) };
         }
@@ -452,6 +463,11 @@ impl Engine {
                     }
                     self.note_write(&write);
                     let form = match &write.block {
+                        BlockForm::ThroughTemp(temp) => {
+                            super::copy::put_through(&write, temp, &mut sql, &mut inserted, &mut pieces);
+                            at = part.end;
+                            continue;
+                        }
                         BlockForm::Imaged(rewritten) => {
                             let shift = sql.len();
                             inserted.extend(rewritten.inserted.iter().map(|i| Inserted { at: i.at + shift, ..*i }));
@@ -470,6 +486,7 @@ impl Engine {
                     at = part.end;
                     pieces.push(PieceRun::Refused(report(&refusal, Severity::Error).frame()));
                 }
+                Act::Pass if part.judged.copies => pieces.push(PieceRun::Copy),
                 Act::Pass | Act::Control(_) => pieces.push(match self.statements.deallocates(part.judged.effect) {
                     Some(gone) => PieceRun::Deallocate(gone),
                     None => PieceRun::Plain,
@@ -490,7 +507,7 @@ impl Engine {
         let mut frame = Vec::new();
         put_query(&mut frame, &sql);
         let template = Template { rewritten: Rewritten { sql, inserted }, original: text.to_vec() };
-        let run = QueryRun { pieces, at: 0, template, ready, failed: false };
+        let run = QueryRun { pieces, at: 0, template, ready, failed: false, copies_ended: 0 };
         self.note_special(&frame, Special::Query(Box::new(run)));
         self.up.extend_from_slice(&frame);
         Step::Done

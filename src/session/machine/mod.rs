@@ -58,6 +58,8 @@ pub struct Machine {
     unsynced: bool,
     /// The request at the head has asked for COPY data.
     copy_in: bool,
+    /// Data of that COPY has been sent.
+    copy_fed: bool,
     /// Statements of the simple query at the head that are complete.
     done: u32,
     /// Something failed since the last ReadyForQuery: if that ended a transaction, it rolled it back.
@@ -81,6 +83,7 @@ impl Machine {
             skipping: false,
             unsynced: false,
             copy_in: false,
+            copy_fed: false,
             done: 0,
             failed: false,
             lex: LexOptions { standard_conforming_strings: true, encoding: ClientEncoding::AsciiSafe },
@@ -114,6 +117,8 @@ impl Machine {
             return None;
         }
         let request = match frame.tag {
+            // Read while it waits for data, which only what follows can make fail.
+            front::SYNC if self.takes_copy_data() && !self.copy_fed => Request::Void,
             front::SYNC => Request::Sync,
             front::COPY_DONE | front::COPY_FAIL => Request::CopyEnd,
             // The server has raised an error, and reads on only for a Sync.
@@ -132,10 +137,14 @@ impl Machine {
                 None => Request::ClosePortal(Name::default()),
             },
             front::FUNCTION_CALL => Request::FunctionCall,
+            front::COPY_DATA => {
+                self.copy_fed = true;
+                return None;
+            }
             _ => return None,
         };
         self.unsynced = match request {
-            Request::CopyEnd => self.unsynced,
+            Request::CopyEnd | Request::Void => self.unsynced,
             _ => !request.ends_with_ready(),
         };
         let skipped_to = self.skipping && matches!(request, Request::Sync);
@@ -201,6 +210,7 @@ impl Machine {
             (back::EMPTY_QUERY, Request::Query(_)) => {}
             (back::COPY_IN, Request::Query(_) | Request::Execute { .. }) => {
                 self.copy_in = true;
+                self.copy_fed = false;
                 self.requests.swallow_syncs();
             }
             (back::COMMAND_COMPLETE, Request::Query(_) | Request::Execute { .. }) => self.on_complete(frame.head),

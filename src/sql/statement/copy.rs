@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::word::Word;
-use super::{Copy, CopyDirection, CopyFormat, Target, update, with};
+use super::{Copy, CopyDirection, CopyFormat, Target, copy_options, update, with};
 use crate::sql::token::TokenKind;
 
 /// `COPY [BINARY] table [(columns)] {FROM | TO} …`, `COPY (query) TO …`
@@ -27,8 +27,16 @@ pub(super) fn copy(mut c: Cursor<'_>) -> Option<Copy> {
         (true, Place::Server) => CopyDirection::FromServer,
     };
     let format = if binary { CopyFormat::Binary } else { CopyFormat::Text };
-    let (format, filtered) = options(c, format)?;
-    Some(Copy { target: Some(target), direction, columns, format, filtered, rest, writes: false })
+    let mut behind = c;
+    let clause = behind.until(&[Word::Where], false);
+    let format = options(clause, format)?;
+    let condition = behind.is(Word::Where).then(|| behind.rest());
+    let options = copy_options::read(clause);
+    let defaults = match &options {
+        Some(options) => options.default.is_some(),
+        None => names_default(clause),
+    };
+    Some(Copy { target: Some(target), direction, columns, format, options, defaults, condition, rest, writes: false })
 }
 
 /// `(query) TO …`; the query may be an `INSERT … RETURNING`.
@@ -44,9 +52,18 @@ fn of_query(mut c: Cursor<'_>) -> Option<Copy> {
         return None;
     }
     place(&mut c)?;
-    let (format, _) = options(c, CopyFormat::Text)?;
-    let direction = CopyDirection::To;
-    Some(Copy { target: None, direction, columns: None, format, filtered: false, rest, writes })
+    let format = options(c, CopyFormat::Text)?;
+    Some(Copy {
+        target: None,
+        direction: CopyDirection::To,
+        columns: None,
+        format,
+        options: None,
+        defaults: false,
+        condition: None,
+        rest,
+        writes,
+    })
 }
 
 /// Whether a query in parentheses of its own has a `WITH` that writes.
@@ -87,9 +104,8 @@ fn place(c: &mut Cursor<'_>) -> Option<Place> {
     c.next()?.kind.is_string().then_some(Place::Server)
 }
 
-/// The format and whether there is a `WHERE`.
-fn options(mut c: Cursor<'_>, mut format: CopyFormat) -> Option<(CopyFormat, bool)> {
-    let mut clause = c.until(&[Word::Where], false);
+/// The format.
+fn options(mut clause: Cursor<'_>, mut format: CopyFormat) -> Option<CopyFormat> {
     while !clause.is_over() {
         if clause.is_char(b'(') {
             if let Some(found) = listed_format(clause.group()?) {
@@ -103,7 +119,19 @@ fn options(mut c: Cursor<'_>, mut format: CopyFormat) -> Option<(CopyFormat, boo
             _ => {}
         }
     }
-    Some((format, c.is(Word::Where)))
+    Some(format)
+}
+
+/// Whether any word of a clause is `default`.
+fn names_default(mut clause: Cursor<'_>) -> bool {
+    while !clause.is_over() {
+        match clause.label() {
+            Some((name, _)) if name == "default".into() => return true,
+            Some(_) => {}
+            None => clause.at += 1,
+        }
+    }
+    false
 }
 
 /// The `FORMAT` of a list in parentheses.

@@ -4,6 +4,7 @@
 //! a guess. Nothing here knows a catalog; names are as written, folded as the server folds them.
 
 mod copy;
+mod copy_options;
 mod cursor;
 mod expr;
 mod head;
@@ -254,12 +255,30 @@ pub struct Copy {
     pub direction: CopyDirection,
     pub columns: Option<Vec<Name>>,
     pub format: CopyFormat,
-    /// `WHERE …` of a COPY FROM.
-    pub filtered: bool,
+    /// None where they are not understood.
+    pub options: Option<CopyOptions>,
+    /// An option `DEFAULT`, or what may be one.
+    pub defaults: bool,
+    /// `WHERE …` of a COPY FROM, that word included.
+    pub condition: Option<Span>,
     /// From behind the table and its columns, or the query's parenthesis, to the end.
     pub rest: Span,
     /// The query of a `COPY (query) TO` is an `INSERT … RETURNING` or its like, or has one in its `WITH`.
     pub writes: bool,
+}
+
+/// How a COPY's data is laid out, as far as it says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    pub delimiter: Option<Vec<u8>>,
+    pub null: Option<Vec<u8>>,
+    pub quote: Option<Vec<u8>>,
+    pub escape: Option<Vec<u8>>,
+    /// What stands for a column's default.
+    pub default: Option<Vec<u8>>,
+    pub encoding: Option<Vec<u8>>,
+    /// The first line holds names.
+    pub header: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

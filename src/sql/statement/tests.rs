@@ -501,6 +501,46 @@ fn moods_of_a_statement() {
 }
 
 #[test]
+fn options_of_copies() {
+    let read = |sql: &str| {
+        let Kind::Copy(copy) = of(sql).kind else { panic!("{sql}") };
+        (copy.options, copy.defaults)
+    };
+    let some = |text: &str| Some(text.as_bytes().to_vec());
+    let all = CopyOptions {
+        delimiter: some("|"),
+        null: some("nil"),
+        quote: some("'"),
+        escape: some("\\"),
+        default: None,
+        encoding: some("latin1"),
+        header: true,
+    };
+    for sql in [
+        r"copy t from stdin (format csv, delimiter '|', null 'nil', quote '''', escape e'\\', encoding latin1, header,
+          force_not_null (a, b), freeze true, on_error ignore, reject_limit 3) where a > 1",
+        r"copy t from stdin using delimiters '|' with null as 'nil' csv header quote $$'$$ escape '\' encoding 'latin1'
+          force not null a, b force null c freeze",
+        r"copy t from stdin with (header on, DELIMITER '|', null nil, quote e'\'', escape '\', encoding 'latin1')",
+    ] {
+        assert_eq!(read(sql), (Some(all.clone()), false), "{sql}");
+    }
+    assert_eq!(read("copy t from stdin"), (Some(CopyOptions::default()), false));
+    assert_eq!(read("copy t from stdin (header 0)").0, Some(CopyOptions::default()));
+    assert_eq!(read(r"copy t from stdin delimiter e'\t'").0.unwrap().delimiter, some("\t"));
+    for (sql, defaults) in [
+        ("copy t from stdin (header 2)", false),
+        ("copy t from stdin (delimiter U&'|')", false),
+        ("copy t from stdin (delimiter 1, default 'x')", true),
+        ("copy t from stdin (shape round)", false),
+    ] {
+        assert_eq!(read(sql), (None, defaults), "{sql}");
+    }
+    let (options, defaults) = read(r"copy t from stdin (default '\D')");
+    assert_eq!((options.unwrap().default, defaults), (some(r"\D"), true));
+}
+
+#[test]
 fn copies() {
     use CopyDirection::{FromServer, FromStdin, To};
     use CopyFormat::{Binary, Csv, Other, Text};
@@ -529,7 +569,8 @@ fn copies() {
         ("copy t to stdout (format csv)", To, Csv, false, "to stdout (format csv)"),
     ] {
         let Kind::Copy(copy) = of(sql).kind else { panic!("{sql}") };
-        assert_eq!((copy.direction, copy.format, copy.filtered), (direction, format, filtered), "{sql}");
+        assert_eq!((copy.direction, copy.format, copy.condition.is_some()), (direction, format, filtered), "{sql}");
+        assert!(copy.condition.is_none_or(|span| cut(sql, span) == "where a > 1"), "{sql}");
         assert_eq!(cut(sql, copy.rest), rest);
         assert!(copy.target.is_some() && !copy.writes, "{sql}");
         assert_eq!(copy.columns.is_some(), sql.contains("(a, b)"), "{sql}");

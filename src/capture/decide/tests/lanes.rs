@@ -238,17 +238,24 @@ fn newer_servers_show_more() {
 #[test]
 fn copies_travel_as_their_data_where_all_nodes_make_the_same_of_it() {
     let rules = rules("[[table]]\nname = \"public.*\"\nwhere = \"bal > 0\"\n");
-    node().with(|n| n.catalog.rules = rules.into()).lanes(&[('X', "copy acc from stdin")]);
+    node().with(|n| n.catalog.rules = rules.into()).lanes(&[('R', "copy acc from stdin")]);
     node().lanes(&[
         ('C', "copy two from stdin"),
         ('C', "copy acc (id, at) from stdin (format binary)"),
         ('C', "copy log from stdin csv"),
         ('C', "copy part_1 from stdin"),
         ('C', "copy two from stdin where a > 5"),
-        ('X', "copy acc from stdin"), // money
-        ('X', "copy two from stdin where a > random()"),
-        ('X', "copy log (what) from stdin"),
-        ('X', "copy log (id, what, at, p) from stdin (format binary)"), // OIDs in its values
+        ('C', "copy two from stdin where a > (select 1)"), // which the server refuses
+        ('R', "copy acc from stdin"),                      // money
+        ('R', "copy two from stdin where a > random()"),
+        ('R', "copy log (what) from stdin"),
+        ('R', "copy log (id, what, at, p) from stdin (format binary)"), // OIDs in its values
+        ('C', "copy acc (id, at) from stdin (null 'x', delimiter '|')"),
+        ('R', "copy acc (id, at) from stdin (null 'now')"),
+        ('R', "copy acc (id, at) from stdin (delimiter U&'|')"),
+        ('R', "copy acc (id, at) from stdin (encoding 'sjis')"),
+        ('X', "copy log (what) from stdin (default 'x')"),
+        ('X', "copy log (what) from stdin where id > 3"),
         ('X', "copy acc from '/tmp/x'"),
         ('X', "copy acc from program 'x'"),
     ]);

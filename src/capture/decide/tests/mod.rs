@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Executed, Surroundings, decide, decide_execute};
 use crate::capture::write::{Ask, Decision, Meaning, Refusal, Write};
 use crate::catalog::relation::{
-    Catalog, Column, Functions, Identity, Oid, Relation, RelationKind, Travels, TypeSort, Unique, Volatility,
+    Catalog, Column, Functions, Identity, Moments, Oid, Relation, RelationKind, Travels, TypeSort, Unique, Volatility,
     WritingFunction,
 };
 use crate::config::{Config, TableName, TableRule};
@@ -54,6 +54,7 @@ fn column(spec: &str) -> Column {
         },
         travels: if flag("text") { Travels::Text } else { Travels::Binary },
         sort,
+        moments: if sort == TypeSort::Time { Moments::Plain } else { Moments::No },
     }
 }
 

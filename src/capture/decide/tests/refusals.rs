@@ -86,7 +86,7 @@ fn what_hides_a_write() {
 
 #[test]
 fn copies() {
-    let refusal = node().refuse("copy log (what) from stdin");
+    let refusal = node().refuse("copy log (what) from stdin (default 'x')");
     let [message, detail, hint] = said(&refusal);
     assert_eq!(message, "COPY into table \"public.log\" cannot be replicated");
     assert_eq!(detail, "Column \"id\" is left out and gets another default on every node.");
