@@ -360,10 +360,15 @@ impl Engine {
                     self.hold_whole = true;
                 }
                 (Step::Wait, Piece::Joined(bytes)) => {
+                    let mark = self.up.len();
+                    self.put_plain(&mut plain, chunk, mark);
                     self.wait();
                     self.backlog.extend_from_slice(&bytes);
                 }
                 (Step::Wait, Piece::Whole(_) | Piece::More(_)) => {
+                    // What has passed goes before the Flush that asks for its answers.
+                    let mark = self.up.len();
+                    self.put_plain(&mut plain, chunk, mark);
                     self.wait();
                     self.backlog.extend_from_slice(chunk.get(at..end).unwrap_or_default());
                 }
