@@ -43,7 +43,7 @@ impl Engine {
                 (None | Some(Special::Parse(..)), Request::Parse { .. }) => {
                     put_frame(&mut out, back::PARSE_COMPLETE, &[])
                 }
-                (None | Some(Special::Bind(_)), Request::Bind { .. }) => put_frame(&mut out, back::BIND_COMPLETE, &[]),
+                (None | Some(Special::Bind(..)), Request::Bind { .. }) => put_frame(&mut out, back::BIND_COMPLETE, &[]),
                 (None, Request::CloseStatement(_) | Request::ClosePortal(_)) => {
                     put_frame(&mut out, back::CLOSE_COMPLETE, &[]);
                 }

@@ -13,6 +13,7 @@ mod pending;
 mod replies;
 mod rows;
 mod run;
+mod settings;
 mod simple;
 mod twins;
 
@@ -41,7 +42,8 @@ use own::Own;
 use pending::Pending;
 use rows::Template;
 use run::Run;
-use simple::QueryRun;
+use settings::Reported;
+use simple::{QueryRun, Segment};
 use twins::{TwinName, Twins};
 
 /// Frames up to this size are waited for whole.
@@ -61,8 +63,8 @@ enum Special {
     Twin(TwinName, Rc<Template>),
     /// The client's own Parse, and what had the name before.
     Parse(Name, Option<Rc<Prepared>>),
-    /// The client's own Bind, of a twin.
-    Bind(Rc<Template>),
+    /// The client's own Bind, of a twin; with whether that has one more column.
+    Bind(Rc<Template>, bool),
     /// A Describe of a portal whose statement is a twin; `simple` where the client has sent none.
     Describe {
         rows: bool,
@@ -75,6 +77,10 @@ enum Special {
     Query(Box<QueryRun>),
     /// In the place of a refused statement: its error is replaced by this one.
     Refused(Vec<u8>),
+    /// The Parse of a refused query: an error of the server's own goes before the refusal.
+    Checked(Vec<u8>, Template),
+    /// The Parse of a query whose rewritten text met an error of syntax, this one.
+    Recheck(Vec<u8>),
     /// A ReadyForQuery that the client must not see.
     HiddenSync,
     /// A Sync of ours that ends what an error of ours has begun.
@@ -126,6 +132,8 @@ pub(crate) struct Engine {
     appender: Option<Appender>,
     client_in: Assembler,
     server_in: Assembler,
+    /// The first ReadyForQuery has come.
+    greeted: bool,
     /// Type of a reply that nobody asked for.
     unexpected: Option<u8>,
     streaming: Streaming,
@@ -141,6 +149,7 @@ pub(crate) struct Engine {
     down: Vec<u8>,
     specials: VecDeque<(RequestId, Special)>,
     parameters: BTreeMap<Vec<u8>, Vec<u8>>,
+    reported: Reported,
 
     // === names and statements ===
     names: Names,
@@ -191,11 +200,17 @@ pub(crate) struct Engine {
     /// The query that is to be run in parts cannot be read.
     syntax_failed: bool,
     /// Rest of a query that is run piece by piece.
-    segments: VecDeque<Vec<u8>>,
+    segments: VecDeque<(usize, Vec<u8>)>,
+    /// Of which query that is, and where it has got to.
+    segment: Option<Segment>,
     /// A block has to be put around them first.
     wrap_segments: bool,
     /// The tag that a wrapped query ends with.
     withheld: Vec<u8>,
+    /// The RowDescription of a simple query, which the server sends when the rows are there.
+    held_rows: Vec<u8>,
+    /// A query whose rewritten text met an error of syntax, and the error: the server is asked about the client's own.
+    recheck: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Engine {
@@ -208,6 +223,7 @@ impl Engine {
             appender: None,
             client_in: Assembler::default(),
             server_in: Assembler::default(),
+            greeted: false,
             unexpected: None,
             streaming: Streaming::Pass,
             hold_whole: false,
@@ -219,6 +235,7 @@ impl Engine {
             down: Vec::new(),
             specials: VecDeque::new(),
             parameters: BTreeMap::new(),
+            reported: Reported::default(),
             names: Names::default(),
             private: None,
             private_as_of: 0,
@@ -245,6 +262,9 @@ impl Engine {
             drop_query: false,
             syntax_failed: false,
             segments: VecDeque::new(),
+            segment: None,
+            held_rows: Vec::new(),
+            recheck: None,
             wrap_segments: false,
             withheld: Vec::new(),
         }
@@ -651,11 +671,14 @@ impl Engine {
     }
 
     /// Takes note of the server's reported settings.
-    fn on_parameter(&mut self, body: &[u8]) {
+    fn on_parameter(&mut self, frame: &[u8], body: &[u8]) {
         if let Some((name, rest)) = split_cstr(body)
             && let Some((value, _)) = split_cstr(rest)
         {
-            self.parameters.insert(name.to_vec(), value.to_vec());
+            let before = self.parameters.insert(name.to_vec(), value.to_vec());
+            if self.greeted && !self.machine.is_lost() {
+                self.reported.hold(name, before.as_deref(), value, frame);
+            }
         }
     }
 

@@ -1,16 +1,25 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
+use std::borrow::Cow;
+
 use crate::session::machine::{Reply, Status};
 use crate::sql::{ClientEncoding, Effect, Name};
+use crate::wire::extended::{Parse, put_close, put_sync};
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame, split_cstr};
 
 use super::assemble::{HEADER, Piece};
 use super::own::Own;
-use super::rows::{Characters, cut_description, cut_row, map_error};
+use super::rows::{Characters, cut_description, cut_row, map_report};
 use super::run::{Form, Run};
 use super::simple::{PieceRun, QueryRun, Ready};
 use super::{Engine, Next, Special, body_len, server_wait};
+
+/// The routine that refuses a Parse of several statements, which it has read.
+const MANY_COMMANDS: &[u8] = b"exec_parse_message";
+const SYNTAX_ERROR: &[u8] = b"42601";
+/// What warns of a text when it is read.
+const SCANNER: [&[u8]; 3] = [b"truncate_identifier", b"check_string_escape_warning", b"check_escape_warning"];
 
 /// How a reply reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,11 +106,24 @@ impl Engine {
         let Some((&tag, _)) = frame.split_first() else { return Shown::Verbatim };
         let body = frame.get(HEADER..).unwrap_or_default();
         if tag == back::PARAMETER_STATUS {
-            self.on_parameter(body);
+            self.on_parameter(frame, body);
         }
+        let shown = self.any_reply(tag, frame, body);
+        if tag == back::READY && shown == Shown::Verbatim {
+            self.greeted = true;
+            self.reported.release(&mut self.down);
+        } else if tag == back::READY {
+            self.reported.pass();
+        }
+        shown
+    }
+
+    fn any_reply(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Shown {
         let known = !self.machine.is_lost();
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
         match self.machine.on_backend(Frame { tag, body_len, head: body }) {
+            Reply::Async if tag == back::NOTICE => self.notice(body),
+            Reply::Async if tag == back::PARAMETER_STATUS && self.greeted => Shown::Instead,
             Reply::Async => Shown::Verbatim,
             Reply::Unexpected => {
                 // What follows could not be captured, and must not run.
@@ -128,6 +150,31 @@ impl Engine {
         }
     }
 
+    /// Of a text that was read twice the client hears once, and of its own places in it.
+    fn notice(&mut self, body: &[u8]) -> Shown {
+        let head = self.machine.outstanding().next().map(|(id, _)| id);
+        let special = self.specials.front().filter(|(id, _)| Some(*id) == head).map(|(_, special)| special);
+        let template = match special {
+            Some(
+                Special::Own(Own::Ignore | Own::Resolve(_) | Own::Isolation | Own::Catalog(_))
+                | Special::Twin(..)
+                | Special::Recheck(_),
+            ) => return Shown::Instead,
+            Some(Special::Step(Some(template))) => &**template,
+            Some(Special::Query(query)) => &query.template,
+            _ => return Shown::Verbatim,
+        };
+        let scanned = self.segment.as_ref().is_some_and(|segment| segment.scanned);
+        if scanned && field(body, b'R').is_some_and(|routine| SCANNER.contains(&routine)) {
+            return Shown::Instead;
+        }
+        if template.rewritten.inserted.is_empty() || field(body, b'P').is_none() {
+            return Shown::Verbatim;
+        }
+        let shown = map_report(back::NOTICE, body, template, self.characters());
+        self.shown_instead(&shown)
+    }
+
     /// An answer to a request that was relayed as it is.
     fn plain(&mut self, tag: u8) -> Shown {
         if tag == back::READY { self.ready() } else { Shown::Verbatim }
@@ -141,6 +188,9 @@ impl Engine {
             if self.last_meta.is_some() {
                 self.links.wake();
             }
+            if let Some((_, error)) = self.recheck.take() {
+                self.down.extend_from_slice(&error);
+            }
             return Shown::Verbatim;
         }
         self.committing = false;
@@ -151,7 +201,7 @@ impl Engine {
         if self.machine.status() == Status::Idle {
             self.transaction_over();
         }
-        Shown::Verbatim
+        if self.rechecks() { Shown::Instead } else { Shown::Verbatim }
     }
 
     /// Nothing of the transaction is left.
@@ -178,7 +228,8 @@ impl Engine {
             Special::Own(own) => self.own(id, own, tag, body),
             Special::Step(template) => match tag {
                 back::ERROR => {
-                    self.show_error(template.as_deref(), body);
+                    self.held_rows.clear();
+                    self.show_or_recheck(template.as_deref(), body);
                     self.step_failed();
                     Shown::Instead
                 }
@@ -198,7 +249,11 @@ impl Engine {
                 }
                 Shown::Verbatim
             }
-            Special::Bind(template) => match tag {
+            Special::Bind(template, longer) => match tag {
+                back::ERROR if longer && field(body, b'R') == Some(b"PortalSetResultFormat") => {
+                    self.down.extend_from_slice(&framed_error(&counted_down(body)));
+                    Shown::Instead
+                }
                 back::ERROR => {
                     self.show_error(Some(&template), body);
                     Shown::Instead
@@ -206,6 +261,7 @@ impl Engine {
                 _ => Shown::Verbatim,
             },
             Special::Describe { simple: true, .. } if tag == back::NO_DATA => Shown::Instead,
+            Special::Describe { rows, cut, simple: true } => self.hold_rows(tag, body, rows, cut),
             Special::Describe { rows, cut, .. } => self.describe(tag, body, rows, cut),
             Special::Execute(run, binary) => self.execute(id, run, binary, tag, body),
             Special::Query(query) => self.query_reply(id, query, tag, body),
@@ -222,6 +278,20 @@ impl Engine {
                 }
                 _ => Shown::Verbatim,
             },
+            Special::Checked(refusal, template) => {
+                match tag {
+                    back::ERROR if field(body, b'R') == Some(MANY_COMMANDS) => self.down.extend_from_slice(&refusal),
+                    back::ERROR => self.show_error(Some(&template), body),
+                    _ => {}
+                }
+                Shown::Instead
+            }
+            Special::Recheck(error) => {
+                let own = tag == back::ERROR
+                    && field(body, b'C') == Some(SYNTAX_ERROR)
+                    && field(body, b'R') != Some(MANY_COMMANDS);
+                if own { Shown::Verbatim } else { self.shown_instead(&error) }
+            }
             Special::HiddenSync => {
                 self.ready_hidden();
                 Shown::Instead
@@ -229,7 +299,7 @@ impl Engine {
             Special::ErrorSync => self.ready(),
             Special::SegmentSync => self.segment_ready(),
             Special::Syntax => {
-                if tag == back::ERROR && field(body, b'R') != Some(b"exec_parse_message") {
+                if tag == back::ERROR && field(body, b'R') != Some(MANY_COMMANDS) {
                     self.segments.clear();
                     self.down.extend_from_slice(&framed_error(body));
                     self.syntax_failed = true;
@@ -263,11 +333,60 @@ impl Engine {
     // === errors ===
 
     fn show_error(&mut self, template: Option<&super::rows::Template>, body: &[u8]) {
-        let shown = match template {
-            Some(template) if !template.rewritten.inserted.is_empty() => map_error(body, template, self.characters()),
-            _ => framed_error(body),
-        };
+        let shown = self.shown_error(template, body);
         self.down.extend_from_slice(&shown);
+    }
+
+    fn shown_error(&self, template: Option<&super::rows::Template>, body: &[u8]) -> Vec<u8> {
+        let body = self.own_names(body);
+        match template {
+            Some(template) if !template.rewritten.inserted.is_empty() => {
+                map_report(back::ERROR, &body, template, self.characters())
+            }
+            _ => framed_error(&body),
+        }
+    }
+
+    /// What follows the client's text is ours: an error of syntax may be about that. The server is asked about the client's own.
+    fn show_or_recheck(&mut self, template: Option<&super::rows::Template>, body: &[u8]) {
+        match template {
+            Some(template) if field(body, b'C') == Some(SYNTAX_ERROR) && !template.rewritten.inserted.is_empty() => {
+                self.recheck = Some((template.original.clone(), self.shown_error(Some(template), body)));
+            }
+            _ => self.show_error(template, body),
+        }
+    }
+
+    /// Asks that, in the place of the query's ReadyForQuery.
+    fn rechecks(&mut self) -> bool {
+        let Some((sql, error)) = self.recheck.take() else { return false };
+        let parse = Parse { statement: b"", sql: &sql, types: vec![] };
+        self.send(Special::Recheck(error), |out| parse.put(out));
+        self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', b""));
+        let mut sync = Vec::new();
+        put_sync(&mut sync);
+        self.note(&sync);
+        self.up.extend_from_slice(&sync);
+        true
+    }
+
+    fn shown_instead(&mut self, frame: &[u8]) -> Shown {
+        self.down.extend_from_slice(frame);
+        Shown::Instead
+    }
+
+    /// An error of what EXECUTE runs names the client's statement, not its twin.
+    fn own_names<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
+        let mut body = Cow::Borrowed(body);
+        for (sql, twin) in &self.sql_twins {
+            let Some(at) = memchr::memmem::find(&body, format!("\"{}\"", twin.name).as_bytes()) else { continue };
+            let own = self.sql_prepared.iter().find(|(_, prepared)| prepared.sql == *sql);
+            let Some((own, _)) = own else { continue };
+            let end = at.saturating_add(twin.name.len()).saturating_add(1);
+            let parts = [body.get(..=at), Some(own.as_bytes()), body.get(end..)];
+            body = Cow::Owned(parts.into_iter().flatten().flatten().copied().collect());
+        }
+        body
     }
 
     /// A step of ours has failed, in the place of what the client asked for.
@@ -297,14 +416,22 @@ impl Engine {
 
     fn own(&mut self, id: crate::session::machine::RequestId, mut own: Own, tag: u8, body: &[u8]) -> Shown {
         match (&own, tag) {
+            (Own::Commit, back::COMMAND_COMPLETE) => {
+                // Notifications come behind it.
+                let withheld = std::mem::take(&mut self.withheld);
+                self.down.extend_from_slice(&withheld);
+            }
             (Own::Commit, back::ERROR) => {
                 self.withheld.clear();
                 self.put_back_special(id, Special::Own(own));
                 return Shown::Verbatim;
             }
             (Own::Commit | Own::Rollback, back::READY) => {
-                let withheld = std::mem::take(&mut self.withheld);
-                self.down.extend_from_slice(&withheld);
+                if self.rechecks() {
+                    self.rollback_due = false;
+                    self.transaction_over();
+                    return Shown::Instead;
+                }
                 self.committing = false;
                 self.rollback_due = false;
                 self.transaction_over();
@@ -333,6 +460,21 @@ impl Engine {
     }
 
     // === rows ===
+
+    /// Where the client has not asked for it, the server describes the rows when it has them.
+    fn hold_rows(&mut self, tag: u8, body: &[u8], rows: bool, cut: bool) -> Shown {
+        let mark = self.down.len();
+        if self.describe(tag, body, rows, cut) == Shown::Verbatim {
+            put_frame(&mut self.down, tag, body);
+        }
+        let held = self.down.split_off(mark);
+        if tag == back::ERROR {
+            self.down.extend_from_slice(&held);
+        } else {
+            self.held_rows = held;
+        }
+        Shown::Instead
+    }
 
     fn describe(&mut self, tag: u8, body: &[u8], rows: bool, cut: bool) -> Shown {
         if tag != back::ROW_DESCRIPTION {
@@ -397,6 +539,10 @@ impl Engine {
         tag: u8,
         body: &[u8],
     ) -> Shown {
+        match tag {
+            back::DATA_ROW | back::COMMAND_COMPLETE => self.down.append(&mut self.held_rows),
+            _ => self.held_rows.clear(),
+        }
         let shown = self.run_reply(&mut run, binary, tag, body);
         let over = matches!(tag, back::COMMAND_COMPLETE | back::ERROR | back::PORTAL_SUSPENDED | back::EMPTY_QUERY);
         if !over {
@@ -423,7 +569,7 @@ impl Engine {
         let mut shown = match (tag, query.pieces.get_mut(at)) {
             (back::ERROR, _) => {
                 query.failed = true;
-                self.show_error(Some(&query.template), body);
+                self.show_or_recheck(Some(&query.template), body);
                 self.withheld.clear();
                 Shown::Instead
             }
@@ -511,6 +657,22 @@ fn is_aborted(body: &[u8]) -> bool {
 
 fn field(body: &[u8], code: u8) -> Option<&[u8]> {
     body.split(|&b| b == 0).find_map(|field| field.strip_prefix(&[code]))
+}
+
+/// An error that counts result columns, ours among them.
+fn counted_down(body: &[u8]) -> Vec<u8> {
+    let fields = body.split_inclusive(|&b| b == 0).map(|field| match field.first() {
+        Some(b'M') => {
+            let text = String::from_utf8_lossy(field);
+            let words = text.split(' ').map(|word| match word.parse::<usize>() {
+                Ok(count) => count.saturating_sub(1).to_string(),
+                Err(_) => word.to_owned(),
+            });
+            words.collect::<Vec<_>>().join(" ").into_bytes()
+        }
+        _ => field.to_vec(),
+    });
+    fields.flatten().collect()
 }
 
 fn framed_error(body: &[u8]) -> Vec<u8> {

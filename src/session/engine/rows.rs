@@ -83,10 +83,10 @@ pub(super) fn put_tag(out: &mut Vec<u8>, words: &str, count: u64) {
     });
 }
 
-/// An ErrorResponse whose position counts in the client's own text again.
-pub(super) fn map_error(body: &[u8], template: &Template, characters: Characters) -> Vec<u8> {
+/// An ErrorResponse or a NoticeResponse whose position counts in the client's own text again.
+pub(super) fn map_report(tag: u8, body: &[u8], template: &Template, characters: Characters) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
-    framed(&mut out, back::ERROR, |out| {
+    framed(&mut out, tag, |out| {
         let mut rest = body;
         while let Some((field, behind)) = split_cstr(rest).filter(|(field, _)| !field.is_empty()) {
             let position = field.strip_prefix(b"P").and_then(|p| std::str::from_utf8(p).ok()?.parse().ok());
@@ -190,7 +190,7 @@ mod tests {
         };
         let characters = Characters { encoding: ClientEncoding::AsciiSafe, utf8: true };
         let own = original.chars().position(|c| c == 'p').unwrap() + 1;
-        let mapped = map_error(format!("SERROR\0P{}\0\0", own + 11).as_bytes(), &template, characters);
+        let mapped = map_report(back::ERROR, format!("SERROR\0P{}\0\0", own + 11).as_bytes(), &template, characters);
         assert_eq!(&mapped[5..], format!("SERROR\0P{own}\0\0").as_bytes());
     }
 

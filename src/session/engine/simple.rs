@@ -77,6 +77,15 @@ pub(super) struct Judged {
     effect: Effect,
 }
 
+/// The part of a query that runs.
+#[derive(Debug)]
+pub(super) struct Segment {
+    whole: Rc<[u8]>,
+    at: usize,
+    /// The server has read the whole, and said what the scanner has to say of it.
+    pub(super) scanned: bool,
+}
+
 /// A statement within a query's text.
 struct Part {
     start: usize,
@@ -125,6 +134,7 @@ impl Engine {
         if std::mem::take(&mut self.drop_query) {
             return Step::Done;
         }
+        self.segment = None;
         // A simple query takes the place of the unnamed statement and of the unnamed portal.
         self.prepared.remove(&Name::EMPTY);
         self.portals.remove(&Name::EMPTY);
@@ -351,17 +361,21 @@ impl Engine {
             _ => None,
         });
         if let Some(refusal) = refused {
-            return self.refuse_query(&refusal);
+            return self.refuse_query(text, &refusal);
         }
         if idle && more {
-            return self.refuse_query(&Refusal {
-                message: "a write to a replicated table beside transaction control in one query cannot be replicated"
-                    .into(),
-                detail: Some(
-                    "The server makes one transaction of the statements before the next COMMIT or BEGIN.".into(),
-                ),
-                hint: Some("Send the statements one by one, or begin the query with BEGIN.".into()),
-            });
+            return self.refuse_query(
+                text,
+                &Refusal {
+                    message:
+                        "a write to a replicated table beside transaction control in one query cannot be replicated"
+                            .into(),
+                    detail: Some(
+                        "The server makes one transaction of the statements before the next COMMIT or BEGIN.".into(),
+                    ),
+                    hint: Some("Send the statements one by one, or begin the query with BEGIN.".into()),
+                },
+            );
         }
         let only_alone = |p: &Part| matches!(&p.judged.act, Act::Write(w) if matches!(w.block, BlockForm::OnlyAlone));
         if let [part] = parts.as_slice()
@@ -373,15 +387,18 @@ impl Engine {
             return self.run_alone(text, part.start..part.end, write, form);
         }
         if parts.iter().any(only_alone) {
-            return self.refuse_query(&Refusal {
-                message: "this statement cannot be replicated as a part of a query with several statements".into(),
-                detail: None,
-                hint: Some("Send it in a query of its own.".into()),
-            });
+            return self.refuse_query(
+                text,
+                &Refusal {
+                    message: "this statement cannot be replicated as a part of a query with several statements".into(),
+                    detail: None,
+                    hint: Some("Send it in a query of its own.".into()),
+                },
+            );
         }
         if let Some(refusal) = self.stale_snapshot(&parts) {
             return match refusal {
-                Some(refusal) => self.refuse_query(&refusal),
+                Some(refusal) => self.refuse_query(text, &refusal),
                 None => Step::Wait,
             };
         }
@@ -439,7 +456,7 @@ impl Engine {
         self.client_unsynced = false;
         let mut frame = Vec::new();
         put_query(&mut frame, &sql);
-        let template = Template { rewritten: Rewritten { sql, inserted }, original: text.to_vec() };
+        let template = self.template(Rewritten { sql, inserted }, text);
         let run = QueryRun { pieces, at: 0, template, ready, failed: false };
         self.note_special(&frame, Special::Query(Box::new(run)));
         self.up.extend_from_slice(&frame);
@@ -466,7 +483,7 @@ impl Engine {
         let idle = !self.in_block();
         let metas = match self.metas(&write.heads, &[]) {
             Ok(metas) => metas,
-            Err(refusal) => return self.refuse_query(&refusal),
+            Err(refusal) => return self.refuse_query(text, &refusal),
         };
         // The statement's own text may be a part of the query's: positions count from the query's beginning.
         let before = text.get(..span.start).unwrap_or_default();
@@ -474,7 +491,7 @@ impl Engine {
             sql: [before, &form.text.sql].concat(),
             inserted: form.text.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
         };
-        let template = Rc::new(Template { rewritten, original: text.to_vec() });
+        let template = Rc::new(self.template(rewritten, text));
         let slot = self.slot();
         let (types, params) = alone_params(&slot, &metas);
         let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
@@ -545,13 +562,33 @@ impl Engine {
     // === refusing ===
 
     /// Lets the server fail in the query's place, so that the session is where an error leaves it.
-    pub(super) fn refuse_query(&mut self, refusal: &Refusal) -> Step {
+    pub(super) fn refuse_query(&mut self, text: &[u8], refusal: &Refusal) -> Step {
         let error = report(refusal, Severity::Error).frame();
         self.client_unsynced = false;
         self.segments.clear();
         self.rollback_due |= self.wrapped;
-        self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
+        // What the server has to say about the text goes first.
+        let parse = Parse { statement: b"", sql: text, types: vec![] };
+        let rewritten = Rewritten { sql: text.to_vec(), inserted: vec![] };
+        let template = self.template(rewritten, text);
+        self.send(Special::Checked(error.clone(), template), |out| parse.put(out));
+        let failing = Self::failing(&refusal.message);
+        let parse = Parse { statement: b"", sql: &failing, types: vec![] };
+        self.send(Special::Refused(error), |out| parse.put(out));
+        let mut sync = Vec::new();
+        put_sync(&mut sync);
+        self.note(&sync);
+        self.up.extend_from_slice(&sync);
         Step::Done
+    }
+
+    /// How a text of ours stands for `text`, which may be a part of the client's query: positions count from its beginning.
+    fn template(&self, mut rewritten: Rewritten, text: &[u8]) -> Template {
+        let Some(Segment { whole, at, .. }) = &self.segment else {
+            return Template { rewritten, original: text.to_vec() };
+        };
+        rewritten.inserted.insert(0, Inserted { at: 0, len: 0, instead: *at });
+        Template { rewritten, original: whole.to_vec() }
     }
 
     pub(super) fn refuse_too_long(&mut self, tag: u8) {
@@ -561,7 +598,9 @@ impl Engine {
             hint: Some("Split the statement, or load large data with COPY … FROM STDIN.".into()),
         };
         if tag == crate::wire::message::front::QUERY {
-            self.refuse_query(&refusal);
+            let error = report(&refusal, Severity::Error).frame();
+            self.client_unsynced = false;
+            self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
         } else {
             self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
         }
@@ -598,11 +637,13 @@ impl Engine {
             }
         }
         self.segments =
-            segments.into_iter().filter_map(|(start, end, _)| text.get(start..end).map(<[u8]>::to_vec)).collect();
+            segments.into_iter().filter_map(|(start, end, _)| Some((start, text.get(start..end)?.to_vec()))).collect();
+        let scanned = self.status() == Status::Idle;
+        self.segment = Some(Segment { whole: text.into(), at: 0, scanned });
         self.client_unsynced = false;
         self.waiting = true;
         self.next = Next::Segment;
-        if self.status() == Status::Idle {
+        if scanned {
             // The server reads a query whole before it runs any of it: an error of syntax in its last statement must not
             // find the first ones done.
             let parse = Parse { statement: b"pgcanon", sql: text, types: vec![] };
@@ -617,17 +658,20 @@ impl Engine {
 
     /// Runs the next part of the query.
     pub(super) fn next_segment(&mut self) {
-        let Some(segment) = self.segments.pop_front() else { return };
+        let Some((at, segment)) = self.segments.pop_front() else { return };
+        if let Some(running) = &mut self.segment {
+            running.at = at;
+        }
         if std::mem::take(&mut self.wrap_segments) {
             // Without transaction control in it the server makes one transaction of a query.
             self.wrap_simple();
-            self.segments.push_front(segment);
+            self.segments.push_front((at, segment));
             self.next = Next::Segment;
             return;
         }
         match self.query(&segment, false) {
             Step::Wait => {
-                self.segments.push_front(segment);
+                self.segments.push_front((at, segment));
                 self.next = Next::Segment;
                 self.push_flush();
             }
