@@ -133,24 +133,30 @@ mod tests {
             .prop_map(|(start, end, schema, table)| Place { start, end, schema, table });
         let settings = any::<Vec<(String, String)>>();
         let lists = (prop::collection::vec(param, 0..4), prop::collection::vec(place, 0..4), settings);
-        (any::<Vec<u8>>(), any::<String>(), lists).prop_map(|(sql, encoding, (params, names, settings))| Text {
-            sql,
-            encoding,
-            params,
-            names,
-            settings,
-        })
+        (any::<Vec<u8>>(), lists).prop_map(|(sql, (params, names, settings))| Text { sql, params, names, settings })
     }
 
     fn head() -> impl Strategy<Value = Head> {
         let lane = prop_oneof![Just(Lane::Statement), Just(Lane::Row), Just(Lane::Locked), Just(Lane::Copy)];
         let op = prop_oneof![Just(Op::Insert), Just(Op::Upsert), Just(Op::Merge), Just(Op::Truncate)];
         let extra = prop_oneof![Just(Extra::None), Just(Extra::Filter), Just(Extra::ActionAndFilter)];
-        let names = (any::<String>(), any::<String>(), any::<String>(), any::<[u8; 8]>());
+        let names = (any::<String>(), any::<String>(), any::<String>(), any::<String>(), any::<[u8; 8]>());
         let rest = (prop::collection::vec(column(), 0..4), extra, prop::option::of(text()), any::<Option<u64>>());
-        (lane, op, names, rest).prop_map(|(lane, op, (schema, table, rule, shape), (columns, extra, text, rows))| {
-            Head { lane, op, schema, table, rule, shape, columns, extra, text, rows }
-        })
+        (lane, op, names, rest).prop_map(
+            |(lane, op, (schema, table, rule, encoding, shape), (columns, extra, text, rows))| Head {
+                lane,
+                op,
+                schema,
+                table,
+                rule,
+                encoding,
+                shape,
+                columns,
+                extra,
+                text,
+                rows,
+            },
+        )
     }
 
     proptest! {

@@ -35,6 +35,9 @@ pub struct Head {
     pub table: String,
     /// The rule's pattern.
     pub rule: String,
+    /// Of the text, and of all texts in images: the server sends them to its client, whose encoding this is, by the server's
+    /// name for it.
+    pub encoding: String,
     /// Digest of the table's columns and key when it was captured.
     pub shape: [u8; 8],
     /// What the images hold, in order, behind `tableoid` and what `extra` says.
@@ -82,10 +85,8 @@ pub enum Extra {
 /// A statement that travels as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Text {
-    /// In the encoding `encoding`, without what capture added.
+    /// Without what capture added.
     pub sql: Vec<u8>,
-    /// The client's encoding, by the server's name for it.
-    pub encoding: String,
     pub params: Vec<Param>,
     /// Every relation name in the text and which table it meant, in order: the target is among them.
     pub names: Vec<Place>,
@@ -121,6 +122,7 @@ pub(crate) fn sample() -> Head {
         schema: "public".into(),
         table: "t".into(),
         rule: "public.*".into(),
+        encoding: "UTF8".into(),
         shape: [1; 8],
         columns: vec![ImageColumn { name: "id".into(), type_name: "integer".into(), role, text: false }],
         extra: Extra::None,

@@ -20,7 +20,7 @@ fn quoted_and_folded() {
         c.ok("insert into Upper values (1, 'v'); UPDATE uPPer SET v = v || '!' WHERE iD = 1");
         c.ok(r#"insert into "select" values (1, 'a'); update "select" set "where" = 'b' where "from" = 1"#);
         c.ok(&format!("insert into {}.public.upper values (5, 'with the database')", node.database));
-        assert_eq!(node.assert_replays().len(), 11);
+        assert_eq!(node.assert_replays().len(), 12);
     });
 }
 

@@ -64,11 +64,12 @@ fn by_sql() {
         c.ok("commit");
         c.ok("prepare \"Odd name\" as delete from acc where id = $1");
         c.ok("execute \"Odd name\" (7)");
-        // names of PREPARE and of Parse are the same names
+        // names of PREPARE and of Parse are the same names: each is to be executed in the way that it was prepared
         let answer = c.send(&[bind("", "up", &[Some(b"7"), Some(b"3")]), execute("", 0), sync()]);
-        assert_eq!(answer.failure(), None);
+        assert_eq!(answer.failure().expect("refused").state, "0A000");
         c.send(&[parse("wire", "update acc set balance = balance + $1 where id = 4", &[23]), sync()]);
-        assert_eq!(c.ok("execute wire (11)").tags(), ["UPDATE 1"]);
+        assert_eq!(c.fails("execute wire (11)").state, "0A000");
+        assert_eq!(c.ok("select sum(balance) from acc where id in (3, 4)").value(), "700");
         assert_eq!(
             c.ok("select count(*) from pg_prepared_statements where name in ('up', 'ins', 'Odd name', 'wire')").value(),
             "4"

@@ -21,7 +21,8 @@ fn partitions_are_their_root() {
         c.ok("update m2 set v = now()::text where id = 9");
         c.ok("delete from m where id = 2 and at = 12; delete from m2a where v is not null and random() < 2");
         c.ok("insert into m values (3, 3, 'up') on conflict (id, at) do update set v = excluded.v || now()");
-        c.ok("truncate m1");
+        assert_eq!(c.fails("truncate m1").state, "0A000");
+        c.ok("delete from m1");
         let entries = node.assert_replays();
         assert!(entries.iter().all(|e| e.table == "m" || e.op == "truncate"), "{entries:#?}");
     });
@@ -74,7 +75,7 @@ fn generated_and_identity_columns() {
         c.ok("insert into g (id, j, a) overriding user value values (60, 61, 6)");
         c.ok("insert into g (j, a) values (70, 7); insert into g (j, a) values (default, 8)");
         c.ok("update g set a = a + 1 where id = 50; update g set a = s where id < 3; update g set j = default, d = default where id = 1");
-        c.ok("update g set id = default where id = 2");
+        assert_eq!(c.fails("update g set id = default where id = 2").state, "0A000");
         assert_eq!(c.fails("insert into g (s) values (1)").state, "428C9");
         node.assert_replays();
     });

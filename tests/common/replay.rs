@@ -11,6 +11,8 @@ use super::{Addr, msg};
 #[derive(Debug)]
 pub(crate) struct Replica {
     session: Session,
+    /// The session's encoding.
+    encoding: String,
     /// The key of each table, for upserts: `(schema, table, columns)`.
     keys: Vec<(String, String, Vec<String>)>,
     /// The transaction that is being applied, by tick and xid.
@@ -30,6 +32,8 @@ const KEYS: &str = "select n.nspname, c.relname, a.attname from pg_index i join 
      join pg_namespace n on n.oid = c.relnamespace cross join unnest(i.indkey) with ordinality k(attnum, pos) \
      join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum where i.indisprimary order by 1, 2, k.pos";
 
+const RESTART: &str = " RESTART IDENTITY";
+
 // === impl Replica ===
 
 impl Replica {
@@ -44,13 +48,14 @@ impl Replica {
                 _ => keys.push((schema, table, vec![column])),
             }
         }
-        Replica { session, keys, open: None, copying: Vec::new(), applied: 0 }
+        Replica { session, encoding: "UTF8".to_owned(), keys, open: None, copying: Vec::new(), applied: 0 }
     }
 
     /// Applies entries in their order, each source transaction as one.
     pub(crate) fn apply(&mut self, entries: &[Entry]) {
         let mut place = (0, 0, 0);
-        for entry in entries {
+        let mut entries = entries.iter().peekable();
+        while let Some(entry) = entries.next() {
             let tick = entry.tick.expect("only what a tick covers is applied");
             let next = (tick, entry.lsn, entry.xid);
             assert!(place <= next, "the dump is not in order: {place:?} before {next:?}");
@@ -61,8 +66,20 @@ impl Replica {
                 self.session.ok("begin; set constraints all deferred");
                 self.open = Some(transaction);
             }
-            self.one(entry);
             self.applied += 1;
+            if entry.op == "truncate" && entry.extra == "none" {
+                // Tables that reference each other are emptied together or not at all.
+                let mut texts = vec![String::from_utf8_lossy(&renamed(entry)).into_owned()];
+                while let Some(next) = entries.next_if(|next| {
+                    (next.xid, next.tick) == (entry.xid, entry.tick) && next.op == "truncate" && next.extra == "none"
+                }) {
+                    self.applied += 1;
+                    texts.push(String::from_utf8_lossy(&renamed(next)).into_owned());
+                }
+                self.truncate(entry, &texts);
+            } else {
+                self.one(entry);
+            }
         }
         self.commit();
     }
@@ -86,7 +103,7 @@ impl Replica {
             ("copy", _) => self.copy(entry),
             ("statement", "truncate") if entry.extra != "none" => {
                 // Only filtered rows are here, so all of them are the filtered ones.
-                self.must(entry, format!("delete from {}", table(entry)), &[], None);
+                self.must(entry, format!("delete from {}", table(entry)), &[]);
             }
             ("statement" | "locked", _) => self.text(entry),
             other => panic!("an unknown lane or operation: {other:?}"),
@@ -96,27 +113,37 @@ impl Replica {
     /// A statement that travelled as text, with the parameters as they were bound.
     fn text(&mut self, entry: &Entry) {
         for (name, value) in &entry.settings {
-            self.must(entry, "select set_config($1, $2, true)", &[text(name), text(value)], None);
+            self.must(entry, "select set_config($1, $2, true)", &[text(name), text(value)]);
         }
         let params: Vec<Bound> =
             entry.params.iter().map(|p| Bound { oid: p.oid, binary: p.binary, value: p.value.clone() }).collect();
         let sql = renamed(entry);
-        let tag = self.must(entry, &sql, &params, Some(&entry.encoding));
-        if entry.op != "truncate" {
-            let changed = count(&tag);
-            assert!(changed > 0, "a text that changes nothing: {entry:#?}");
-            if let Some(expected) = entry.count {
-                assert_eq!(changed, expected, "{tag} of {entry:#?}");
-            }
+        let tag = self.must(entry, &sql, &params);
+        let changed = count(&tag);
+        assert!(changed > 0, "a text that changes nothing: {entry:#?}");
+        if let Some(expected) = entry.count {
+            assert_eq!(changed, expected, "{tag} of {entry:#?}");
         }
+    }
+
+    /// Runs several TRUNCATEs as one.
+    fn truncate(&mut self, entry: &Entry, texts: &[String]) {
+        let restart = texts.iter().any(|text| text.ends_with(RESTART));
+        let names = texts.iter().map(|text| {
+            let name = text.trim_end_matches(RESTART).strip_prefix("TRUNCATE TABLE ");
+            name.unwrap_or_else(|| panic!("no TRUNCATE: {text}"))
+        });
+        let names: Vec<_> = names.collect();
+        self.must(entry, format!("truncate {}{}", names.join(", "), if restart { RESTART } else { "" }), &[]);
     }
 
     fn copy(&mut self, entry: &Entry) {
         self.copying.extend(&entry.data);
         let Some(expected) = entry.count else { return };
         for (name, value) in &entry.settings {
-            self.must(entry, "select set_config($1, $2, true)", &[text(name), text(value)], None);
+            self.must(entry, "select set_config($1, $2, true)", &[text(name), text(value)]);
         }
+        self.encode(&entry.encoding);
         let data = std::mem::take(&mut self.copying);
         let pieces: Vec<&[u8]> = data.chunks(1 << 16).collect();
         let answer = self.session.copy(renamed(entry), &pieces);
@@ -180,7 +207,7 @@ impl Replica {
             columns.join(", "),
             values.join(", ")
         );
-        let tag = self.must(entry, &sql, &params, None);
+        let tag = self.must(entry, &sql, &params);
         assert_eq!(tag, "INSERT 0 1", "{sql}: {entry:#?}");
     }
 
@@ -214,7 +241,7 @@ impl Replica {
             return None;
         }
         let sql = format!("update {} set {} where {}", table(entry), set.join(", "), find.join(" and "));
-        Some(count(&self.must(entry, &sql, &params, None)))
+        Some(count(&self.must(entry, &sql, &params)))
     }
 
     fn delete(&mut self, entry: &Entry, row: &[(&Column, Bound)]) -> u64 {
@@ -224,16 +251,21 @@ impl Replica {
             key.iter().enumerate().map(|(i, (c, _))| format!("{} = {}", quoted(&c.name), slot(i, c))).collect();
         let params: Vec<Bound> = key.iter().map(|(_, value)| value.clone()).collect();
         let sql = format!("delete from {} where {}", table(entry), find.join(" and "));
-        count(&self.must(entry, &sql, &params, None))
+        count(&self.must(entry, &sql, &params))
+    }
+
+    /// Texts of entries are in the encoding of the client whose they were.
+    fn encode(&mut self, encoding: &str) {
+        if self.encoding != encoding {
+            self.session.ok(&format!("set client_encoding = '{encoding}'"));
+            self.encoding = encoding.to_owned();
+        }
     }
 
     /// Runs one statement and returns its tag.
-    fn must(&mut self, entry: &Entry, sql: impl AsRef<[u8]>, params: &[Bound], encoding: Option<&str>) -> String {
+    fn must(&mut self, entry: &Entry, sql: impl AsRef<[u8]>, params: &[Bound]) -> String {
         let sql = sql.as_ref();
-        let foreign = encoding.filter(|encoding| *encoding != "UTF8");
-        if let Some(encoding) = foreign {
-            self.session.ok(&format!("set client_encoding = '{encoding}'"));
-        }
+        self.encode(&entry.encoding);
         let types: Vec<u32> = params.iter().map(|p| p.oid).collect();
         let formats: Vec<i16> = params.iter().map(|p| i16::from(p.binary)).collect();
         let values: Vec<Option<&[u8]>> = params.iter().map(|p| p.value.as_deref()).collect();
@@ -242,9 +274,6 @@ impl Replica {
         if let Some(failure) = answer.failure() {
             panic!("{}: {failure:?}\nof {entry:#?}", String::from_utf8_lossy(sql));
         }
-        if foreign.is_some() {
-            self.session.ok("set client_encoding = 'UTF8'");
-        }
         answer.tags().pop().expect("a tag")
     }
 
@@ -252,6 +281,7 @@ impl Replica {
     ///
     /// `filters` are the rules' conditions: `(schema.table, condition)`; only rows that meet them are expected here.
     pub(crate) fn assert_equals(&mut self, node: &mut Session, filters: &[(&str, &str)]) {
+        self.encode("UTF8");
         let tables = node.ok(TABLES).rows();
         assert_eq!(tables, self.session.ok(TABLES).rows(), "the tables");
         assert!(!tables.is_empty(), "there is nothing to compare");

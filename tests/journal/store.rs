@@ -188,6 +188,7 @@ pub(crate) fn head() -> Head {
         schema: "public".into(),
         table: "t".into(),
         rule: "public.*".into(),
+        encoding: "UTF8".into(),
         shape: [1; 8],
         columns: vec![ImageColumn { name: "id".into(), type_name: "integer".into(), role, text: false }],
         extra: Extra::None,

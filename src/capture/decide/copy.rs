@@ -23,7 +23,7 @@ impl Case<'_> {
         self.indirect("COPY", &known)?;
         let Some(ours) = Ours::new(target, &known) else { return Ok(self.pass()) };
         if copy.direction == CopyDirection::FromServer {
-            return Err(refuse::copy(&ours, "The server reads a file or a program that the proxy does not see."));
+            return Err(refuse::copy_from_server(&ours));
         }
         let columns = self.copied(copy, &ours).map_err(|detail| refuse::copy(&ours, &detail))?;
         let mut text = self.text(None, &[(target.relation, &ours)]);
@@ -34,7 +34,7 @@ impl Case<'_> {
         let head = Head {
             columns: columns.iter().map(|c| image_column(c, &key)).collect(),
             text: Some(text),
-            ..image::head(Lane::Copy, Op::Copy, &ours)
+            ..image::head(self.s, Lane::Copy, Op::Copy, &ours)
         };
         Ok(Decision::Write(Arc::new(Write {
             reason: "the data itself",

@@ -71,7 +71,7 @@ impl<'a> Case<'a> {
             late: all().any(|o| o.relation.late || o.root.late),
             deferrable: all().any(|o| o.relation.deferrable || o.root.deferrable),
             heads,
-            ..self.plain(kind, first, image::head(Lane::Row, op_of(kind), first), block, Some(alone))
+            ..self.plain(kind, first, image::head(self.s, Lane::Row, op_of(kind), first), block, Some(alone))
         }))))
     }
 

@@ -1,6 +1,6 @@
 //! The row lane (§4.3): the one column that `RETURNING` shows more, and the head that says what it holds.
 
-use crate::catalog::relation::{Column, Travels};
+use crate::catalog::relation::{Column, Identity, Travels};
 use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
 use crate::sql::Name;
 use crate::sql::statement::{Assign, ConflictAction, Expr, Insert, Kind, Returning, Statement};
@@ -41,9 +41,15 @@ pub(super) fn rows(
     }
     let whole = ours.relation.before_row_trigger || ours.rule.conflict.is_some() || filtered.is_some();
     let plan = match kind {
-        Kind::Insert(insert) => Plan::insert(insert, ours),
+        Kind::Insert(insert) => {
+            if let Some(ConflictAction::Update { set, .. }) = insert.on_conflict.as_ref().map(|c| &c.action) {
+                no_identity(set.iter().map(|a| &a.column), ours)?;
+            }
+            Plan::insert(insert, ours)
+        }
         Kind::Update(update) => {
             keyed(ours)?;
+            no_identity(update.set.iter().map(|a| &a.column), ours)?;
             Plan::update(&update.set, whole, ours)
         }
         Kind::Delete(_) => {
@@ -59,6 +65,7 @@ pub(super) fn rows(
                 return Err(Why::Merge);
             }
             let key = keyed(ours)?;
+            no_identity(merge.assigns.iter(), ours)?;
             Plan { op: Op::Merge, columns: others(ours, true), rekeyed: merge.assigns.iter().any(|a| key.contains(a)) }
         }
         _ => return Ok(None),
@@ -78,6 +85,13 @@ pub(super) fn rows(
 /// The key, without which no row is found again.
 fn keyed(ours: &Ours<'_>) -> Result<Vec<Name>, Why> {
     ours.key().ok_or(Why::NoKey)
+}
+
+/// What is always an identity can only be set to its next value, here and everywhere.
+fn no_identity<'n>(mut assigned: impl Iterator<Item = &'n Name>, ours: &Ours<'_>) -> Result<(), Why> {
+    let always =
+        |name: &Name| ours.root.columns.iter().any(|c| c.name == *name && c.identity == Some(Identity::Always));
+    if assigned.any(always) { Err(Why::Identity) } else { Ok(()) }
 }
 
 /// Whether `old` and `new` can be written where a key may change.
@@ -184,19 +198,20 @@ impl Plan {
         let columns = image.columns;
         Ok(Rows {
             image: format!("pg_catalog.record_send(ROW({}))", first.join(", ")),
-            head: Head { columns, extra, ..head(Lane::Row, self.op, ours) },
+            head: Head { columns, extra, ..head(s, Lane::Row, self.op, ours) },
         })
     }
 }
 
 /// A head without columns and text.
-pub(super) fn head(lane: Lane, op: Op, ours: &Ours<'_>) -> Head {
+pub(super) fn head(s: &Surroundings<'_>, lane: Lane, op: Op, ours: &Ours<'_>) -> Head {
     Head {
         lane,
         op,
         schema: ours.root.name.schema.clone(),
         table: ours.root.name.table.clone(),
         rule: ours.rule.name.to_string(),
+        encoding: s.encoding.to_owned(),
         shape: ours.root.shape,
         columns: Vec::new(),
         extra: Extra::None,

@@ -9,7 +9,7 @@ use crate::journal::entry::{Head, Lane};
 use crate::sql::Name;
 use crate::sql::TokenKind;
 use crate::sql::statement::{Kind, Moods, Written};
-use crate::sql::{Lexer, ident};
+use crate::sql::{Lexer, Token, ident};
 
 use super::image::{self, parts};
 use super::single::op_of;
@@ -50,7 +50,8 @@ impl Case<'_> {
         let names: Vec<(Written, &Ours<'_>)> = read.iter().map(|(written, ours)| (*written, ours)).collect();
         let mut text = self.text(returning, &names);
         text.settings = (self.s.settings)();
-        let head = Head { lane: Lane::Locked, text: Some(text), ..image::head(Lane::Locked, op_of(kind), ours) };
+        let head =
+            Head { lane: Lane::Locked, text: Some(text), ..image::head(self.s, Lane::Locked, op_of(kind), ours) };
         let mut locks: Vec<_> =
             read.iter().map(|(_, r)| (&r.relation.name, r.relation.oid == ours.relation.oid)).collect();
         // One order for all statements; the stronger lock of a table stands first and makes the other one nothing.
@@ -102,13 +103,19 @@ impl Case<'_> {
             Kind::Update(update) if update.from => return Err("another table's rows decide, maybe several for one"),
             _ => false,
         };
-        if makes_rows && !ours.relation.columns.iter().all(defaults) {
+        if (makes_rows || self.says_default()) && !ours.relation.columns.iter().all(defaults) {
             return Err("a default may give something else on another node");
         }
         if self.statement.with.as_ref().is_some_and(|w| w.ctes.iter().any(|c| c.writes.is_some())) {
             return Err("it writes several tables");
         }
         self.steady_words()
+    }
+
+    fn says_default(&self) -> bool {
+        let word =
+            |token: &Token| token.kind == TokenKind::Ident && token.text(self.sql).eq_ignore_ascii_case(b"default");
+        Lexer::new(self.sql, self.lex()).any(|token| word(&token))
     }
 
     /// Whether an operator of the user's, by its characters, stands in the text.

@@ -68,9 +68,8 @@ impl<'a> Case<'a> {
     /// Views, tables without a rule that hold tables with one, triggers that write them.
     pub(super) fn indirect(&self, verb: &str, known: &Known<'_>) -> Result<(), Refused> {
         let relation = known.relation.as_ref();
-        if relation.kind == RelationKind::View {
-            let leave = relation.covers.first().map_or(Unreplicable::Refuse, |oid| self.leave_of(*oid));
-            return Err(refuse::view(verb, relation, leave));
+        if let (RelationKind::View, Some(under)) = (relation.kind, relation.covers.first()) {
+            return Err(refuse::view(verb, relation, &self.name_of(*under), self.leave_of(*under)));
         }
         if let (Some(reached), None) = (relation.covers.first(), &known.ruled) {
             return Err(refuse::covers(verb, relation, &self.name_of(*reached), self.leave_of(*reached)));

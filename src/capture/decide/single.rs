@@ -86,7 +86,7 @@ impl Case<'_> {
             columns: rows.filter(|_| proof.some).map(|r| r.head.columns.clone()).unwrap_or_default(),
             text: Some(self.text(returning, &[(ours.target.relation, ours)])),
             rows: Some(proof.expect),
-            ..image::head(Lane::Statement, op_of(kind), ours)
+            ..image::head(self.s, Lane::Statement, op_of(kind), ours)
         };
         let image = rows.filter(|_| proof.some).map(|r| r.image.as_str());
         let log = if proof.some { Log::TextIf(proof.expect) } else { Log::Text };
@@ -178,7 +178,6 @@ impl Case<'_> {
         };
         Text {
             sql: self.sql.get(..cut).unwrap_or_default().to_vec(),
-            encoding: self.s.encoding.to_owned(),
             params: Vec::new(),
             names: names.iter().map(place).collect(),
             settings: Vec::new(),

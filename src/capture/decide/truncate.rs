@@ -95,13 +95,13 @@ fn head(emptied: &Emptied<'_>, truncate: &Truncate) -> Head {
         schema: schema.clone(),
         table: table.clone(),
         rule: rule.name.to_string(),
+        encoding: "UTF8".to_owned(),
         shape: relation.shape,
         columns: Vec::new(),
         // The peer may hold rows of others: there it is a DELETE of those that meet the filter.
         extra: if rule.filter.is_some() { Extra::Filter } else { Extra::None },
         text: Some(Text {
             sql: format!("{front}{name}{behind}").into_bytes(),
-            encoding: "UTF8".to_owned(),
             params: Vec::new(),
             names: vec![Place { start: at(front.len()), end: at(front.len() + name.len()), schema, table }],
             settings: Vec::new(),

@@ -41,6 +41,7 @@ struct Line<'a> {
     op: &'static str,
     lane: &'static str,
     rule: &'a str,
+    encoding: &'a str,
     shape: Hex<'a>,
     extra: &'static str,
     count: Option<u64>,
@@ -59,7 +60,6 @@ struct Statement<'a> {
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text_hex: Option<Hex<'a>>,
-    encoding: &'a str,
     params: Vec<Bound<'a>>,
     names: &'a [Place],
     settings: &'a [(String, String)],
@@ -112,10 +112,11 @@ impl<W: Write> Form for Json<W> {
             op: op_word(head.op),
             lane: lane_word(lane),
             rule: &head.rule,
+            encoding: &head.encoding,
             shape: Hex(&head.shape),
             extra: extra_word(head.extra),
             count: count(head, lane),
-            text: text.map(Statement::new),
+            text: text.map(|text| Statement::new(text, &head.encoding)),
             columns: head.columns.iter().map(Column::new).collect(),
             rows: Rows(if lane == Lane::Row { entry.images() } else { Images::new(&[]) }),
             data: (lane == Lane::Copy).then_some(Hex(&entry.body)),
@@ -135,13 +136,13 @@ impl Where {
 }
 
 impl<'a> Statement<'a> {
-    fn new(text: &'a Text) -> Self {
-        let Text { sql, encoding, params, names, settings } = text;
+    fn new(text: &'a Text, encoding: &str) -> Self {
+        let Text { sql, params, names, settings } = text;
         // Bytes of another encoding can look like UTF-8 and mean something else.
         let readable = sql.is_ascii() || encoding == "UTF8";
         let text = std::str::from_utf8(sql).ok().filter(|_| readable);
         let text_hex = text.is_none().then_some(Hex(sql));
-        Self { text, text_hex, encoding, params: params.iter().map(Bound::new).collect(), names, settings }
+        Self { text, text_hex, params: params.iter().map(Bound::new).collect(), names, settings }
     }
 }
 

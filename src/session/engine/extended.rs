@@ -111,8 +111,13 @@ impl Engine {
         let Some(bind) = Bind::read(body) else { return self.pass(frame) };
         self.client_unsynced = true;
         let portal = Name::from_bytes(bind.portal);
-        let Some(prepared) = self.prepared.get(&Name::from_bytes(bind.statement)).cloned() else {
+        let name = Name::from_bytes(bind.statement);
+        let Some(prepared) = self.prepared.get(&name).cloned() else {
             self.portals.remove(&portal);
+            if self.sql_prepared.contains_key(&name) && self.status() != Status::Failed {
+                let refusal = other_way("EXECUTE");
+                return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
+            }
             return self.pass(frame);
         };
         if self.status() == Status::Failed && !self.turning {
@@ -166,7 +171,7 @@ impl Engine {
         self.portals.insert(portal, Rc::new(bound));
     }
 
-    fn decide_prepared(&mut self, prepared: &Rc<Prepared>) -> Option<Decision> {
+    pub(super) fn decide_prepared(&mut self, prepared: &Rc<Prepared>) -> Option<Decision> {
         self.catalog(); // a newer one begins a new epoch
         if let Some((epoch, decision)) = &*prepared.decided.borrow()
             && *epoch == self.epoch
@@ -378,14 +383,20 @@ impl Engine {
         if !self.before_effect(effect) {
             return Step::Wait;
         }
+        self.settings_revert();
         self.turning = true;
         self.note_special(frame, Special::Control(effect));
         Step::Verbatim
     }
 
     pub(super) fn on_sync(&mut self, frame: &[u8]) -> Step {
+        // The server ignores it until the data has ended.
+        if self.machine.takes_copy_data() {
+            return self.pass(frame);
+        }
         if self.machine.is_skipping() {
             self.client_unsynced = false;
+            self.ending = self.wrapped;
             if self.wrapped {
                 self.rollback_due = true;
             }
@@ -395,6 +406,7 @@ impl Engine {
             if self.machine.awaits_reply() {
                 return Step::Wait;
             }
+            self.ending = true;
             if let Some(error) = self.poisoned.take() {
                 self.rollback_due = true;
                 self.fail_extended("this cannot be committed", error);
@@ -517,6 +529,17 @@ impl Engine {
     pub(super) fn rollback_next(&mut self) {
         self.rollback_due = false;
         self.next = Next::Rollback;
+    }
+}
+
+/// A statement is run by the other protocol than it was prepared by.
+pub(super) fn other_way(right: &str) -> Refusal {
+    Refusal {
+        message: "a write to a replicated table that was prepared in one way and is executed in the other cannot be \
+                  replicated"
+            .into(),
+        detail: None,
+        hint: Some(format!("Execute it by {right}, or prepare it once more.")),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::session::machine::{Machine, RequestId, Status};
 use crate::sql::statement::Statement;
 use crate::sql::{Effect, LexOptions, Lexer, Name, TokenKind, ident};
 use crate::wire::extended::put_flush;
-use crate::wire::frame::{BadFrame, Frame};
+use crate::wire::frame::Frame;
 use crate::wire::message::{back, front, split_cstr};
 
 use assemble::{Assembler, HEADER, Piece};
@@ -43,7 +43,7 @@ use pending::Pending;
 use rows::Template;
 use run::Run;
 use settings::Reported;
-use simple::{QueryRun, Segment};
+use simple::{QueryRun, Ready, Segment};
 use twins::{TwinName, Twins};
 
 /// Frames up to this size are waited for whole.
@@ -175,6 +175,8 @@ pub(crate) struct Engine {
     wrapped: bool,
     /// A request that ends or begins a block is on its way.
     turning: bool,
+    /// The end of a block of ours is on its way.
+    ending: bool,
     /// Where the transaction stands since such a request was answered; the next ReadyForQuery says it too.
     turned: Option<Status>,
     /// The order must be taken once more at the end (§5).
@@ -249,6 +251,7 @@ impl Engine {
             pending: Pending::default(),
             wrapped: false,
             turning: false,
+            ending: false,
             turned: None,
             marker_due: false,
             constraints_due: false,
@@ -279,9 +282,11 @@ impl Engine {
         self.waiting || self.machine.is_congested()
     }
 
-    /// Whether something is under way that the client's end must not cut short.
+    /// Whether something is under way that the client's end must not cut short: not what it has left without a Sync, or the
+    /// end of its data.
     pub(crate) fn is_busy(&self) -> bool {
-        self.waiting || self.machine.awaits_reply() && !self.machine.is_lost()
+        let left = self.machine.is_lost() || self.client_unsynced || self.machine.takes_copy_data();
+        self.waiting || self.machine.awaits_reply() && !left
     }
 
     /// Outside of a transaction, nothing asked, nothing held.
@@ -315,19 +320,6 @@ impl Engine {
             // It broke the protocol: the server hears the rest of it and hangs up.
             return self.backlog.is_empty();
         }
-        let clean = self.up.is_empty();
-        self.client_chunk(chunk).unwrap_or_else(|bad| {
-            // The server says what is wrong with it, and ends the session.
-            debug!(%bad, "client broke the protocol");
-            self.machine.lose();
-            if !clean || !self.up.is_empty() {
-                self.up.extend_from_slice(chunk);
-            }
-            clean
-        })
-    }
-
-    fn client_chunk(&mut self, chunk: &[u8]) -> Result<bool, BadFrame> {
         // Up to here the chunk goes as it is, and nothing else was put out.
         let mut plain = self.up.is_empty().then_some(0);
         let mut rest = chunk;
@@ -339,7 +331,19 @@ impl Engine {
             }
             let whole = self.hold_whole;
             let mark = self.up.len();
-            let piece = self.client_in.next(&mut rest, |tag, _| client_wait(tag, whole))?;
+            let piece = match self.client_in.next(&mut rest, |tag, len| client_wait(tag, len, whole)) {
+                Ok(piece) => piece,
+                Err(bad) => {
+                    // The server says what is wrong with it, and ends the session.
+                    debug!(%bad, "client broke the protocol");
+                    self.machine.lose();
+                    self.put_plain(&mut plain, chunk, mark);
+                    let held = self.client_in.take_held();
+                    self.up.extend_from_slice(&held);
+                    self.up.extend_from_slice(rest);
+                    return false;
+                }
+            };
             let end = chunk.len() - rest.len();
             let Some(piece) = piece else {
                 if !self.client_in.at_boundary() {
@@ -395,11 +399,11 @@ impl Engine {
             }
         }
         if plain == Some(chunk.len()) {
-            return Ok(true);
+            return true;
         }
         let mark = self.up.len();
         self.put_plain(&mut plain, chunk, mark);
-        Ok(false)
+        false
     }
 
     /// Ends the plain run: what of the chunk has passed so far goes before what is put out from `mark` on.
@@ -438,6 +442,9 @@ impl Engine {
             self.note(frame);
             return Step::Verbatim;
         }
+        if self.must_wait(tag) {
+            return Step::Wait;
+        }
         match tag {
             front::QUERY => self.on_query(frame, body),
             front::PARSE => self.on_parse(frame, body),
@@ -457,6 +464,22 @@ impl Engine {
                 Step::Verbatim
             }
         }
+    }
+
+    /// Whether what is under way consists of steps of which some are still to be sent.
+    fn must_wait(&self, tag: u8) -> bool {
+        let data = matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL);
+        if data || !self.machine.awaits_reply() || self.machine.takes_copy_data() {
+            return false;
+        }
+        // While they are on their way nothing else is: the last one tells.
+        let last = self.specials.back().map(|(_, special)| special);
+        self.ending
+            || match last {
+                Some(Special::Own(Own::Begin | Own::Commit | Own::Rollback) | Special::SegmentSync) => true,
+                Some(Special::Query(query)) => query.ready != Ready::Shown,
+                _ => false,
+            }
     }
 
     /// A frame that is not held whole.
@@ -625,6 +648,17 @@ impl Engine {
         }
     }
 
+    /// A transaction, or a part of it, ends: what it has set may end with it.
+    fn settings_revert(&mut self) {
+        if self.unsettled {
+            self.names.forget();
+            self.epoch += 1;
+        }
+        if self.ddl {
+            self.private = None;
+        }
+    }
+
     /// Names may mean something else from here on.
     fn unsettle(&mut self) {
         self.names.forget();
@@ -679,6 +713,8 @@ impl Engine {
             if self.greeted && !self.machine.is_lost() {
                 self.reported.hold(name, before.as_deref(), value, frame);
             }
+            // What was decided holds the encoding and the settings that constants hang on.
+            self.epoch += 1;
         }
     }
 
@@ -690,11 +726,21 @@ impl Engine {
 }
 
 /// How much of a client's message is waited for.
-fn client_wait(tag: u8, whole: bool) -> usize {
-    match tag {
-        front::COPY_DATA => 0,
-        _ if whole => usize::MAX,
-        _ => WHOLE,
+fn client_wait(tag: u8, len: usize, whole: bool) -> usize {
+    /// The server's own limits: of what is longer it reads no more than the length.
+    const LARGE: usize = 0x3fff_fffa;
+    const SMALL: usize = 9_996;
+    let limit = match tag {
+        front::QUERY | front::PARSE | front::BIND | front::FUNCTION_CALL => LARGE,
+        front::DESCRIBE | front::EXECUTE | front::CLOSE | front::SYNC | front::FLUSH | front::TERMINATE => SMALL,
+        front::COPY_DONE | front::COPY_FAIL => SMALL,
+        // COPY data is streamed; of a type that is none the server reads nothing.
+        _ => 0,
+    };
+    match whole {
+        _ if len > limit => 0,
+        true => usize::MAX,
+        false => WHOLE,
     }
 }
 

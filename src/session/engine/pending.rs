@@ -107,6 +107,7 @@ mod tests {
             schema: "s".into(),
             table: "t".into(),
             rule: "s.t".into(),
+            encoding: "UTF8".into(),
             shape: [0; 8],
             columns: vec![],
             extra: Extra::None,

@@ -80,10 +80,14 @@ impl Engine {
             if !self.machine.awaits_reply() {
                 let mark = self.down.len();
                 self.turning = false;
+                self.ending = false;
                 self.on_answered();
                 if self.down.len() > mark {
                     self.down_plain(&mut plain, chunk, mark);
                 }
+            } else if self.waiting && self.machine.takes_copy_data() {
+                // What waits for an answer is the data that the server waits for.
+                self.resume();
             }
         }
         if plain == Some(chunk.len()) {
@@ -123,6 +127,11 @@ impl Engine {
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
         match self.machine.on_backend(Frame { tag, body_len, head: body }) {
             Reply::Async if tag == back::NOTICE => self.notice(body),
+            Reply::Async if tag == back::NOTIFICATION => {
+                // None comes before the transaction is over.
+                self.down.append(&mut self.withheld);
+                Shown::Verbatim
+            }
             Reply::Async if tag == back::PARAMETER_STATUS && self.greeted => Shown::Instead,
             Reply::Async => Shown::Verbatim,
             Reply::Unexpected => {
@@ -177,12 +186,16 @@ impl Engine {
 
     /// An answer to a request that was relayed as it is.
     fn plain(&mut self, tag: u8) -> Shown {
+        if tag == back::ERROR {
+            self.withheld.clear();
+        }
         if tag == back::READY { self.ready() } else { Shown::Verbatim }
     }
 
     /// A ReadyForQuery that would be the client's.
     fn ready(&mut self) -> Shown {
         self.turned = None;
+        self.down.append(&mut self.withheld);
         // Requests behind this one are of another transaction: what they have left here is theirs.
         if self.machine.awaits_reply() {
             if self.last_meta.is_some() {
@@ -215,10 +228,8 @@ impl Engine {
         self.constraints_due = false;
         self.poisoned = None;
         self.read_committed = None;
-        if std::mem::take(&mut self.unsettled) {
-            self.names.forget();
-            self.epoch += 1;
-        }
+        self.settings_revert();
+        self.unsettled = false;
         self.portals.clear();
         self.catalog_committed();
     }
@@ -297,7 +308,16 @@ impl Engine {
                 Shown::Instead
             }
             Special::ErrorSync => self.ready(),
-            Special::SegmentSync => self.segment_ready(),
+            Special::SegmentSync if tag == back::ERROR => {
+                // What the part has done cannot be committed.
+                self.segments.clear();
+                self.withheld.clear();
+                Shown::Verbatim
+            }
+            Special::SegmentSync => {
+                self.down.append(&mut self.withheld);
+                self.segment_ready()
+            }
             Special::Syntax => {
                 if tag == back::ERROR && field(body, b'R') != Some(MANY_COMMANDS) {
                     self.segments.clear();
@@ -543,7 +563,16 @@ impl Engine {
             back::DATA_ROW | back::COMMAND_COMPLETE => self.down.append(&mut self.held_rows),
             _ => self.held_rows.clear(),
         }
-        let shown = self.run_reply(&mut run, binary, tag, body);
+        let mark = self.down.len();
+        let mut shown = self.run_reply(&mut run, binary, tag, body);
+        if run.withholds && tag == back::COMMAND_COMPLETE {
+            // The server would have committed before it says so.
+            if shown == Shown::Verbatim {
+                put_frame(&mut self.down, tag, body);
+            }
+            self.withheld = self.down.split_off(mark);
+            shown = Shown::Instead;
+        }
         let over = matches!(tag, back::COMMAND_COMPLETE | back::ERROR | back::PORTAL_SUSPENDED | back::EMPTY_QUERY);
         if !over {
             self.put_back_special(id, Special::Execute(run, binary));
@@ -567,9 +596,12 @@ impl Engine {
         let at = query.at;
         let last = at.saturating_add(1) == query.pieces.len();
         let mut shown = match (tag, query.pieces.get_mut(at)) {
-            (back::ERROR, _) => {
+            (back::ERROR, piece) => {
                 query.failed = true;
-                self.show_or_recheck(Some(&query.template), body);
+                match piece {
+                    Some(PieceRun::Refused(error)) if !is_aborted(body) => self.down.extend_from_slice(error),
+                    _ => self.show_or_recheck(Some(&query.template), body),
+                }
                 self.withheld.clear();
                 Shown::Instead
             }
@@ -605,7 +637,7 @@ impl Engine {
                 self.next = if query.failed { Next::Rollback } else { Next::CommitWrapped };
                 Shown::Instead
             }
-            Ready::Segment if !query.failed => Shown::Instead,
+            Ready::Segment if !query.failed => self.between_segments(),
             Ready::Segment => {
                 self.segments.clear();
                 self.rollback_due |= self.wrapped;
@@ -616,7 +648,16 @@ impl Engine {
     }
 
     fn segment_ready(&mut self) -> Shown {
-        if self.segments.is_empty() { self.ready() } else { Shown::Instead }
+        if self.segments.is_empty() { self.ready() } else { self.between_segments() }
+    }
+
+    /// A part of the client's query is over, and the client hears of it when all are.
+    fn between_segments(&mut self) -> Shown {
+        self.committing = false;
+        if self.machine.status() == Status::Idle {
+            self.transaction_over();
+        }
+        Shown::Instead
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) fn put_tag(out: &mut Vec<u8>, words: &str, count: u64) {
     });
 }
 
-/// An ErrorResponse or a NoticeResponse whose position counts in the client's own text again.
+/// An ErrorResponse or a NoticeResponse that speaks of the client's own text again.
 pub(super) fn map_report(tag: u8, body: &[u8], template: &Template, characters: Characters) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
     framed(&mut out, tag, |out| {

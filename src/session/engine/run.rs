@@ -36,6 +36,8 @@ pub(super) enum Form {
 pub(super) struct Run {
     pub(super) write: Arc<Write>,
     pub(super) form: Form,
+    /// Its tag is shown when it is committed.
+    pub(super) withholds: bool,
     params: Vec<Param>,
     images: Vec<u8>,
     rows: u64,
@@ -45,7 +47,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(write: Arc<Write>, form: Form, params: Vec<Param>) -> Self {
-        Self { write, form, params, images: Vec::new(), rows: 0, parted: false }
+        Self { write, form, withholds: false, params, images: Vec::new(), rows: 0, parted: false }
     }
 
     /// Whether the client is shown the rows.

@@ -13,7 +13,7 @@ use crate::wire::error::{Report, Severity, sqlstate};
 use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
-use super::extended::SqlPrepared;
+use super::extended::{SqlPrepared, other_way};
 use super::own::Own;
 use super::rows::Template;
 use super::run::{Form, Run};
@@ -51,6 +51,8 @@ pub(super) enum PieceRun {
     Own,
     Prepare(Name, Rc<SqlPrepared>),
     Write(Box<Run>),
+    /// Its error is replaced by this one.
+    Refused(Vec<u8>),
 }
 
 /// What a ReadyForQuery means.
@@ -74,6 +76,8 @@ pub(super) struct Judged {
     warning: Option<Refusal>,
     /// It can write, or run what can.
     active: bool,
+    /// Refused because it is not understood: perhaps the server does not understand it either.
+    unread: bool,
     effect: Effect,
 }
 
@@ -105,7 +109,7 @@ impl Part {
 
 impl Judged {
     fn new(act: Act) -> Self {
-        Self { act, unsettles: false, ddl: false, warning: None, active: false, effect: Effect::None }
+        Self { act, unsettles: false, ddl: false, warning: None, active: false, unread: false, effect: Effect::None }
     }
 
     /// From a decision about a statement.
@@ -119,7 +123,10 @@ impl Judged {
         match decision {
             Decision::Pass { unsettles } => Self { unsettles, ..judged },
             Decision::Warn { refusal, unsettles } => Self { unsettles, warning: Some(refusal), ..judged },
-            Decision::Refuse(refusal) => Self { act: Act::Refuse(refusal), ddl: false, ..judged },
+            Decision::Refuse(refusal) => {
+                let unread = matches!(kind, Kind::Unknown);
+                Self { act: Act::Refuse(refusal), ddl: false, unread, ..judged }
+            }
             Decision::Write(write) => Self { unsettles: write.unsettles, act: Act::Write(write), ..judged },
         }
     }
@@ -235,6 +242,9 @@ impl Engine {
         } else if judged.unsettles {
             self.unsettle();
         }
+        if matches!(judged.act, Act::Control(_)) {
+            self.settings_revert();
+        }
         self.forget_statements(judged.effect);
     }
 
@@ -246,8 +256,8 @@ impl Engine {
         }
         let decision = match &statement.kind {
             Kind::Prepare { name, inner, .. } => return self.judge_prepare(sql, *name, inner, &statement),
-            kind => match executed(kind).and_then(|name| self.sql_prepared.get(&name).cloned()) {
-                Some(prepared) => self.decide_twin(&prepared, sql, &statement)?,
+            kind => match executed(kind) {
+                Some(name) => self.decide_executed(&name, sql, &statement)?,
                 None => self.decide(sql, &statement, &[])?,
             },
         };
@@ -264,6 +274,18 @@ impl Engine {
             Decision::Refuse(refusal) => Act::Refuse(refusal),
             _ => Act::Pass,
         }))
+    }
+
+    /// Decides about an EXECUTE in a query.
+    fn decide_executed(&mut self, name: &Name, sql: &[u8], statement: &Statement) -> Option<Decision> {
+        if let Some(prepared) = self.sql_prepared.get(name).cloned() {
+            return self.decide_twin(&prepared, sql, statement);
+        }
+        let Some(prepared) = self.prepared.get(name).cloned() else { return self.decide(sql, statement, &[]) };
+        Some(match self.decide_prepared(&prepared)? {
+            Decision::Write(_) => Decision::Refuse(other_way("the extended protocol")),
+            other => other,
+        })
     }
 
     /// Decides about an EXECUTE, and sees to it that its twin is there.
@@ -356,8 +378,9 @@ impl Engine {
     fn run_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
         let more = !self.segments.is_empty();
         let idle = !self.in_block() && !self.wrapped;
+        let unread = parts.iter().any(|part| part.judged.unread);
         let refused = parts.iter().find_map(|part| match &part.judged.act {
-            Act::Refuse(refusal) => Some(refusal.clone()),
+            Act::Refuse(refusal) if unread || parts.len() == 1 => Some(refusal.clone()),
             _ => None,
         });
         if let Some(refusal) = refused {
@@ -440,7 +463,13 @@ impl Engine {
                     pieces.push(PieceRun::Write(Box::new(Run::new(write, form, Vec::new()))));
                 }
                 Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(name, prepared)),
-                Act::Pass | Act::Control(_) | Act::Refuse(_) => pieces.push(PieceRun::Plain),
+                Act::Refuse(refusal) => {
+                    // What stands before it is answered as if the server itself had refused.
+                    sql.extend_from_slice(&Self::failing(&refusal.message));
+                    at = part.end;
+                    pieces.push(PieceRun::Refused(report(&refusal, Severity::Error).frame()));
+                }
+                Act::Pass | Act::Control(_) => pieces.push(PieceRun::Plain),
             }
             sql.extend_from_slice(text.get(at..part.end).unwrap_or_default());
             at = part.end;
@@ -498,7 +527,8 @@ impl Engine {
         self.send(Special::Step(Some(template.clone())), |out| parse.put(out));
         let bind = Bind { portal: b"", statement: b"", formats: vec![1], params, results: vec![] };
         self.send(Special::Step(Some(template.clone())), |out| bind.put(out));
-        let run = Run::new(write.clone(), Form::Alone(form.result), Vec::new());
+        let mut run = Run::new(write.clone(), Form::Alone(form.result), Vec::new());
+        run.withholds = true;
         if run.shows_rows() {
             let special = Special::Describe { rows: true, cut: run.cuts_rows(), simple: true };
             self.send(special, |out| put_describe_portal(out, b""));

@@ -365,6 +365,11 @@ impl Machine {
         !self.requests.is_empty()
     }
 
+    /// Whether the server reads COPY data, whose end has not been sent.
+    pub fn takes_copy_data(&self) -> bool {
+        self.copy_in && !self.requests.has_copy_end()
+    }
+
     /// Outside of a transaction and nothing asked: the session can end here without taking anything from the client.
     pub fn is_idle(&self) -> bool {
         !self.lost && self.status == Status::Idle && !self.unsynced && !self.skipping && !self.awaits_reply()

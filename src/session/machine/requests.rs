@@ -113,6 +113,10 @@ impl Requests {
         }
     }
 
+    pub(crate) fn has_copy_end(&self) -> bool {
+        self.queue.iter().any(|r| matches!(r, Request::CopyEnd))
+    }
+
     /// All of them, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (RequestId, &Request)> {
         (self.front..).map(RequestId).zip(&self.queue)
