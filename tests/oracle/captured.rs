@@ -231,7 +231,7 @@ fn prepared_statements_in_every_way() {
         c.query("execute up ('x', 1)");
         c.pipeline(&[parse("w", "update t set b = $1 || (select '') where id = $2", &[]), describe(b'S', "w"), sync()]);
         c.ready();
-        c.query("execute w ('x', 1)");
+        // `execute w (…)` is refused: what was prepared on the wire is executed there.
         c.query("select name, from_sql, parameter_types from pg_prepared_statements order by 1");
         c.pipeline(&[parse("w", "select 1", &[]), sync()]);
         assert_eq!(states(&c.ready()), ["42P05"]);
@@ -364,6 +364,97 @@ fn pipelines() {
         c.quiet();
         c.pipeline(&[write("insert into s (r) values (2) returning id"), flush()]);
         c.until(b'C');
+        c.send(&sync());
+        c.ready();
+    });
+}
+
+#[test]
+fn commits_that_fail() {
+    same_captured(|c| {
+        ready(c);
+        c.query("create table d (a int primary key, b int unique deferrable initially deferred); insert into d values (1, 1)");
+        c.query("create table f (id int primary key, d int references d deferrable initially deferred)");
+        for sql in [
+            "insert into d values (2, 1)",
+            "insert into d values (3, 1) returning a, b",
+            "insert into d select 4, 1",
+            "insert into f values (1, 99) returning *",
+            "select 1; insert into f values (2, 99)",
+            "insert into f values (3, 99); select 1; select 2",
+            "set local work_mem = '1MB'; insert into f values (4, 99)",
+        ] {
+            c.query(sql);
+            c.query(format!("begin; {sql}; commit"));
+            c.query("begin");
+            c.query(sql);
+            c.query("commit");
+            let one = sql.rsplit("; ").next().expect("a statement");
+            c.pipeline(&[parse("", one, &[]), bind("", "", &[]), describe(b'P', ""), execute("", 0), sync()]);
+            c.ready();
+        }
+        c.query("select * from d; select * from f");
+        c.query("create function told() returns trigger language plpgsql as $$ begin raise notice 'told %', new.a; return null; end $$");
+        c.query("create constraint trigger told after insert on d deferrable initially deferred for each row execute function told()");
+        c.query("insert into d values (10, 10) returning a");
+        c.query("insert into d values (11, 11); select 1");
+        c.query("begin; insert into d values (12, 12); select 2; commit");
+    });
+}
+
+/// Tables without a key: their statements are locked, in a block of ours.
+#[test]
+fn locked_statements() {
+    same_captured(|c| {
+        ready(c);
+        c.query("insert into k values ('a', 1), ('b', 2), ('c', 3)");
+        let write = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), describe(b'P', ""), execute("", 0)].concat();
+        for sql in [
+            "update k set n = n + 1",
+            "update k set n = 200",
+            "update k set n = n + 1 where nope",
+            "delete from k where n = 99",
+            "truncate k",
+        ] {
+            c.query(sql);
+            c.query(format!("select 'é'; {sql}; select 1"));
+            c.pipeline(&[write(sql), sync()]);
+            c.ready();
+            c.pipeline(&[
+                write("select 1"),
+                write(sql),
+                write("select 2"),
+                sync(),
+                write(sql),
+                write("select 3"),
+                sync(),
+            ]);
+            c.ready();
+            c.ready();
+            c.pipeline(&[write(sql), write("select 1/0"), write(sql), sync(), write("select 4"), sync()]);
+            c.ready();
+            c.ready();
+            c.pipeline(&[
+                write(sql),
+                sync(),
+                query("select 5"),
+                write(sql),
+                sync(),
+                query(sql),
+                query("begin; select 6"),
+            ]);
+            for _ in 0..5 {
+                c.ready();
+            }
+            c.query("rollback");
+            c.pipeline(&[query(format!("{sql}; {sql}")), query("select 7"), write("select 8"), sync()]);
+            for _ in 0..3 {
+                c.ready();
+            }
+        }
+        c.pipeline(&[write("update k set n = 1"), flush()]);
+        c.until(b'C');
+        c.quiet();
         c.send(&sync());
         c.ready();
     });

@@ -169,6 +169,8 @@ impl Engine {
                 | Special::Twin(..)
                 | Special::Recheck(_),
             ) => return Shown::Instead,
+            // SET CONSTRAINTS takes what a pipeline has begun for no transaction.
+            Some(Special::Own(Own::Needed)) if field(body, b'C') == Some(b"25P01") => return Shown::Instead,
             Some(Special::Step(Some(template))) => &**template,
             Some(Special::Query(query)) => &query.template,
             _ => return Shown::Verbatim,

@@ -112,6 +112,15 @@ impl Judged {
         Self { act, unsettles: false, ddl: false, warning: None, active: false, unread: false, effect: Effect::None }
     }
 
+    /// Whether what stands behind it can be judged only when it is done.
+    fn shifts(&self) -> bool {
+        let statements = matches!(
+            self.effect,
+            Effect::Prepare(_) | Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll
+        );
+        self.unsettles || self.ddl || statements
+    }
+
     /// From a decision about a statement.
     pub(super) fn of(decision: Decision, statement: &Statement) -> Self {
         let kind = &statement.kind;
@@ -660,7 +669,7 @@ impl Engine {
         let mut segments: Vec<(usize, usize, bool)> = Vec::new();
         for part in parts {
             // What comes behind these has to be judged when they are done.
-            let apart = part.is_control() || part.judged.unsettles || part.judged.ddl;
+            let apart = part.is_control() || part.judged.shifts();
             match segments.last_mut() {
                 Some((_, end, false)) if !apart => *end = part.end,
                 _ => segments.push((part.start, part.end, apart)),
@@ -720,7 +729,7 @@ fn shifts(parts: &[Part]) -> bool {
     let mut shifted = false;
     parts.iter().any(|part| {
         let behind = shifted && part.judged.active;
-        shifted |= part.judged.unsettles || part.judged.ddl;
+        shifted |= part.judged.shifts();
         behind
     })
 }

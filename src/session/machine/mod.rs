@@ -58,6 +58,8 @@ pub struct Machine {
     unsynced: bool,
     /// The request at the head has asked for COPY data.
     copy_in: bool,
+    /// COPY data was sent since the last request that can ask for it.
+    data_sent: bool,
     /// Statements of the simple query at the head that are complete.
     done: u32,
     /// Something failed since the last ReadyForQuery: if that ended a transaction, it rolled it back.
@@ -81,6 +83,7 @@ impl Machine {
             skipping: false,
             unsynced: false,
             copy_in: false,
+            data_sent: false,
             done: 0,
             failed: false,
             lex: LexOptions { standard_conforming_strings: true, encoding: ClientEncoding::AsciiSafe },
@@ -113,7 +116,14 @@ impl Machine {
         if self.lost {
             return None;
         }
+        match frame.tag {
+            front::COPY_DATA => self.data_sent = true,
+            front::QUERY | front::EXECUTE => self.data_sent = false,
+            _ => {}
+        }
         let request = match frame.tag {
+            // Nothing of the data can have failed yet: the server still ignores it.
+            front::SYNC if self.takes_copy_data() && !self.data_sent => Request::Void,
             front::SYNC => Request::Sync,
             front::COPY_DONE | front::COPY_FAIL => Request::CopyEnd,
             // The server has raised an error, and reads on only for a Sync.
