@@ -11,6 +11,7 @@ mod names;
 mod own;
 mod pending;
 mod replies;
+mod reports;
 mod rows;
 mod run;
 mod settings;

@@ -1,29 +1,21 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
-use std::borrow::Cow;
-
 use crate::session::machine::{Reply, Status};
-use crate::sql::{ClientEncoding, Effect, Name};
-use crate::wire::extended::{Parse, put_close, put_sync};
+use crate::sql::{Effect, Name};
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame, split_cstr};
 
 use super::assemble::{HEADER, Piece};
 use super::own::Own;
-use super::rows::{Characters, cut_description, cut_row, map_report};
+use super::reports::{MANY_COMMANDS, SYNTAX_ERROR, counted_down, field, framed_error};
+use super::rows::{cut_description, cut_row};
 use super::run::{Form, Run};
 use super::simple::{PieceRun, QueryRun, Ready};
 use super::{Engine, Next, Special, body_len, server_wait};
 
-/// The routine that refuses a Parse of several statements, which it has read.
-const MANY_COMMANDS: &[u8] = b"exec_parse_message";
-const SYNTAX_ERROR: &[u8] = b"42601";
-/// What warns of a text when it is read.
-const SCANNER: [&[u8]; 3] = [b"truncate_identifier", b"check_string_escape_warning", b"check_escape_warning"];
-
 /// How a reply reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     Verbatim,
     /// Not at all, or as what was put out in its place.
     Instead,
@@ -157,33 +149,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// Of a text that was read twice the client hears once, and of its own places in it.
-    fn notice(&mut self, body: &[u8]) -> Shown {
-        let head = self.machine.outstanding().next().map(|(id, _)| id);
-        let special = self.specials.front().filter(|(id, _)| Some(*id) == head).map(|(_, special)| special);
-        let template = match special {
-            Some(
-                Special::Own(Own::Ignore | Own::Resolve(_) | Own::Isolation | Own::Catalog(_))
-                | Special::Twin(..)
-                | Special::Recheck(_),
-            ) => return Shown::Instead,
-            // SET CONSTRAINTS takes what a pipeline has begun for no transaction.
-            Some(Special::Own(Own::Needed)) if field(body, b'C') == Some(b"25P01") => return Shown::Instead,
-            Some(Special::Step(Some(template))) => &**template,
-            Some(Special::Query(query)) => &query.template,
-            _ => return Shown::Verbatim,
-        };
-        let scanned = self.segment.as_ref().is_some_and(|segment| segment.scanned);
-        if scanned && field(body, b'R').is_some_and(|routine| SCANNER.contains(&routine)) {
-            return Shown::Instead;
-        }
-        if template.rewritten.inserted.is_empty() || field(body, b'P').is_none() {
-            return Shown::Verbatim;
-        }
-        let shown = map_report(back::NOTICE, body, template, self.characters());
-        self.shown_instead(&shown)
     }
 
     /// An answer to a request that was relayed as it is.
@@ -354,63 +319,6 @@ impl Engine {
 
     // === errors ===
 
-    fn show_error(&mut self, template: Option<&super::rows::Template>, body: &[u8]) {
-        let shown = self.shown_error(template, body);
-        self.down.extend_from_slice(&shown);
-    }
-
-    fn shown_error(&self, template: Option<&super::rows::Template>, body: &[u8]) -> Vec<u8> {
-        let body = self.own_names(body);
-        match template {
-            Some(template) if !template.rewritten.inserted.is_empty() => {
-                map_report(back::ERROR, &body, template, self.characters())
-            }
-            _ => framed_error(&body),
-        }
-    }
-
-    /// What follows the client's text is ours: an error of syntax may be about that. The server is asked about the client's own.
-    fn show_or_recheck(&mut self, template: Option<&super::rows::Template>, body: &[u8]) {
-        match template {
-            Some(template) if field(body, b'C') == Some(SYNTAX_ERROR) && !template.rewritten.inserted.is_empty() => {
-                self.recheck = Some((template.original.clone(), self.shown_error(Some(template), body)));
-            }
-            _ => self.show_error(template, body),
-        }
-    }
-
-    /// Asks that, in the place of the query's ReadyForQuery.
-    fn rechecks(&mut self) -> bool {
-        let Some((sql, error)) = self.recheck.take() else { return false };
-        let parse = Parse { statement: b"", sql: &sql, types: vec![] };
-        self.send(Special::Recheck(error), |out| parse.put(out));
-        self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', b""));
-        let mut sync = Vec::new();
-        put_sync(&mut sync);
-        self.note(&sync);
-        self.up.extend_from_slice(&sync);
-        true
-    }
-
-    fn shown_instead(&mut self, frame: &[u8]) -> Shown {
-        self.down.extend_from_slice(frame);
-        Shown::Instead
-    }
-
-    /// An error of what EXECUTE runs names the client's statement, not its twin.
-    fn own_names<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
-        let mut body = Cow::Borrowed(body);
-        for (sql, twin) in &self.sql_twins {
-            let Some(at) = memchr::memmem::find(&body, format!("\"{}\"", twin.name).as_bytes()) else { continue };
-            let own = self.sql_prepared.iter().find(|(_, prepared)| prepared.sql == *sql);
-            let Some((own, _)) = own else { continue };
-            let end = at.saturating_add(twin.name.len()).saturating_add(1);
-            let parts = [body.get(..=at), Some(own.as_bytes()), body.get(end..)];
-            body = Cow::Owned(parts.into_iter().flatten().flatten().copied().collect());
-        }
-        body
-    }
-
     /// A step of ours has failed, in the place of what the client asked for.
     fn step_failed(&mut self) {
         if self.committing || self.wrapped {
@@ -426,12 +334,6 @@ impl Engine {
             }
         }
         self.next = Next::Client;
-    }
-
-    fn characters(&self) -> Characters {
-        let encoding = self.lex().encoding;
-        let utf8 = encoding == ClientEncoding::AsciiSafe && self.encoding_name() == "UTF8";
-        Characters { encoding, utf8 }
     }
 
     // === our own ===
@@ -696,30 +598,4 @@ fn status_byte(status: Status) -> &'static [u8] {
 /// The error of a block that has failed before: more to the point than a refusal.
 fn is_aborted(body: &[u8]) -> bool {
     field(body, b'C') == Some(b"25P02")
-}
-
-fn field(body: &[u8], code: u8) -> Option<&[u8]> {
-    body.split(|&b| b == 0).find_map(|field| field.strip_prefix(&[code]))
-}
-
-/// An error that counts result columns, ours among them.
-fn counted_down(body: &[u8]) -> Vec<u8> {
-    let fields = body.split_inclusive(|&b| b == 0).map(|field| match field.first() {
-        Some(b'M') => {
-            let text = String::from_utf8_lossy(field);
-            let words = text.split(' ').map(|word| match word.parse::<usize>() {
-                Ok(count) => count.saturating_sub(1).to_string(),
-                Err(_) => word.to_owned(),
-            });
-            words.collect::<Vec<_>>().join(" ").into_bytes()
-        }
-        _ => field.to_vec(),
-    });
-    fields.flatten().collect()
-}
-
-fn framed_error(body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_frame(&mut out, back::ERROR, body);
-    out
 }
