@@ -20,7 +20,7 @@ const BATCH: usize = 4 << 20;
 /// never is.
 const SETUP: &str = "SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET bytea_output = 'hex'; \
     SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; \
-    SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan";
+    SET enable_seqscan = off; SET jit = off; SET plan_cache_mode = force_generic_plan";
 
 /// For each child of the journal, what fetches rows by their places.
 pub(super) struct ByPlace([Statement; 3]);

@@ -79,6 +79,8 @@ fn under_load(node: &Node, rng: &Rng, from: u64, addr: &Addr, crash: impl FnOnce
                 scope.spawn(move || life(client, addr, database, own, from))
             })
             .collect();
+        let begun = format!("select count(*) > 8 from t where n >= {from}");
+        eventually("the clients to be at work", || (node.sql(&begun) == "t").then_some(()));
         crash();
         clients.into_iter().map(|client| client.join().expect("a client")).collect()
     });

@@ -25,6 +25,42 @@ fn quoted_and_folded() {
 }
 
 #[test]
+fn a_name_asked_for_in_vain_is_asked_for_again() {
+    use crate::common::msg::{bind, execute, parse, sync};
+    let tables = "create table t (id int primary key, v text); create table u (id int primary key, v text)";
+    on_both(tables, |node| {
+        let mut c = node.client();
+        let one = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
+        // The server passes over the question, too.
+        let answer = c.send(&[one("select 1 / 0"), one("insert into t values (1, 'a')"), sync()]);
+        assert_eq!(answer.failure().expect("a division").state, "22012");
+        c.ok("insert into t values (1, 'b')");
+        // In a block that has failed it can find out nothing.
+        c.ok("begin");
+        c.fails("select 1 / 0");
+        c.fails("insert into u values (1, 'a')");
+        c.ok("rollback");
+        c.ok("insert into u values (1, now()::text)");
+        assert_eq!(node.assert_replays().len(), 2);
+    });
+}
+
+#[test]
+fn a_schema_that_must_not_be_looked_into() {
+    let tables = "do $$ begin create role outsider login; exception when duplicate_object then null; end $$;
+                  create table t (id int primary key); create schema secret; create table secret.t (id int primary key)";
+    on_both(tables, |node| {
+        let mut c = node.client_as("outsider");
+        assert_eq!(c.fails("insert into secret.t values (1)").state, "42501");
+        assert_eq!(c.try_bound("insert into secret.t values (1)", &[]).failure().expect("a failure").state, "42501");
+        c.ok("begin");
+        assert_eq!(c.fails("insert into secret.t values (1)").state, "42501");
+        c.ok("rollback");
+        assert_eq!(c.ok("select 1").value(), "1");
+    });
+}
+
+#[test]
 fn search_path_decides() {
     let tables = "create table t (id int primary key, v text); create schema other; create table other.t (id int primary key, v text);
                   create schema plain; create table plain.t (id int primary key, v text)";

@@ -97,10 +97,11 @@ impl Node {
 
     /// The whole journal once every committed row of it is covered by a tick.
     pub(crate) fn dump(&self) -> Dump {
-        eventually("every journal row to be covered by a tick", || {
-            let dump = self.pending();
-            dump.entries.iter().all(|entry| entry.tick.is_some()).then_some(dump)
-        })
+        let mut session = self.direct();
+        let covered = "select coalesce(bool_and(coalesce(pg_visible_in_snapshot(j.xid, t.snapshot), false)), true) from pgcanon.journal j \
+             left join (select snapshot from pgcanon.tick order by id desc limit 1) t on true";
+        eventually("every journal row to be covered by a tick", || (session.ok(covered).value() == "t").then_some(()));
+        self.pending()
     }
 
     /// The journal as it is now, uncovered rows included.
@@ -113,6 +114,21 @@ impl Node {
         let dump = self.dump();
         assert_eq!(dump.forged, Vec::<String>::new(), "rows that do not verify");
         dump.entries
+    }
+
+    /// The changes of all ticks behind this one: a long journal need not be read again from its beginning.
+    pub(crate) fn journal_after(&self, tick: u64) -> Vec<Entry> {
+        let from = tick.to_string();
+        let dump = eventually("every journal row to be covered by a tick", || {
+            // Before the first tick there is none to begin with.
+            let from = ["--from", from.as_str()];
+            let from = if tick == 0 { &from[..0] } else { &from[..] };
+            let args = [&["journal", "dump", "--json", "--pending"], from, &["--config"]].concat();
+            let dump = entry::dump(&run(&args, &self.config()));
+            dump.entries.iter().all(|entry| entry.tick.is_some()).then_some(dump)
+        });
+        assert_eq!(dump.forged, Vec::<String>::new(), "rows that do not verify");
+        dump.entries.into_iter().filter(|entry| entry.tick > Some(tick)).collect()
     }
 
     /// The lanes of the entries, in order: what most tests of a lane compare.

@@ -272,7 +272,7 @@ impl Replica {
         let bind = msg::bind_formats("", "", &formats, &values, &[]);
         let answer = self.session.send(&[msg::parse("", sql, &types), bind, msg::execute("", 0), msg::sync()]);
         if let Some(failure) = answer.failure() {
-            panic!("{}: {failure:?}\nof {entry:#?}", String::from_utf8_lossy(sql));
+            panic!("{}: {failure:?}\nof {entry:?}", String::from_utf8_lossy(sql));
         }
         answer.tags().pop().expect("a tag")
     }

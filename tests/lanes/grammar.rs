@@ -12,11 +12,30 @@ pub(crate) enum Must {
     NotText,
 }
 
+/// Whether constants may be parameters, and how those are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Binds {
+    No,
+    /// As text, of types that the server finds.
+    Text,
+    /// In binary, of types that are told.
+    Binary,
+}
+
+/// A parameter.
+#[derive(Clone, Debug)]
+pub(crate) enum Given {
+    Int(i32),
+    Text(String),
+    /// A timestamptz: microseconds since 2000.
+    Time(i64),
+}
+
 /// A statement and what is known about it.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) sql: String,
-    pub(crate) params: Vec<String>,
+    pub(crate) params: Vec<Given>,
     pub(crate) must: Must,
     /// It may be refused.
     pub(crate) refusable: bool,
@@ -24,6 +43,8 @@ pub(crate) struct Shape {
     pub(crate) elsewhere: bool,
     /// PREPARE takes it.
     pub(crate) preparable: bool,
+    /// What opens the cursor that it needs.
+    pub(crate) cursor: Option<String>,
 }
 
 /// The tables, as they are on the node and on the copy. Schema `plain` has no rule.
@@ -46,6 +67,11 @@ pub(crate) const TABLES: &str = "
     create table par_0 partition of par for values in (0, 1); create table par_x partition of par default;
     create table trg (id int primary key, b text, n int default 0);
     create trigger touch before insert or update on trg for each row execute function touch();
+    create type pair as (x int, y text); create domain pos as int check (value > 0);
+    create table ty (id int primary key, d date, t time, ts timestamp, iv interval, mo money, rc regclass, f4 real, bi bit(3),
+        vb varbit, ip inet, rg int4range, tr tstzrange, ta text[], ma mood[], p pair, po pos, ch char(5), qc \"char\", na name,
+        oi oid, pt point, tv tsvector, js json, tz timestamptz[], lo bigint, sm smallint, b text);
+    create table beside (id int primary key, n int);
     create table \"Quo ted\" (\"Id\" int primary key, \"sel ect\" text, \"ünï\" int default 0);
     create table p (id int primary key, v text); create table kid (id int primary key, p int references p on delete cascade);
     create schema plain; create table plain.src (id int primary key, v text, n int);
@@ -54,15 +80,18 @@ pub(crate) const TABLES: &str = "
 
 /// The rows that every batch begins with.
 pub(crate) const RESET: &str = "
-    truncate k, k2, ser, ident, byd, gen, dflt, uq, ex, nk, par, trg, \"Quo ted\", p, kid restart identity;
+    truncate k, k2, ser, ident, byd, gen, dflt, uq, ex, nk, par, trg, ty, beside, \"Quo ted\", p, kid restart identity;
     insert into k (id, a, b, c, d, e, g, h, bo, m, s) select i, i * 10, 'b' || i, i * 1.5, jsonb_build_object('i', i), array[i, 2],
         'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '\\x01', i % 2 = 0, 'ok', 's' || i from generate_series(1, 40) i;
     insert into k2 select i, 'y' || i % 3, i, 'w' from generate_series(1, 30) i;
     insert into ser (a, b) select i, 'b' from generate_series(1, 30) i; insert into ident (a, b) select i, 'b' from generate_series(1, 30) i;
     insert into byd (a) select i from generate_series(1, 30) i; insert into gen (id, a, b) select i, i, 'b' from generate_series(1, 30) i;
-    insert into dflt (id) select i from generate_series(1, 30) i; insert into uq select i, i + 100, 'v' from generate_series(1, 30) i;
+    insert into dflt (id, at, r) select i, '2021-01-01 00:00+00', i / 4.0 from generate_series(1, 30) i; insert into uq select i, i + 100, 'v' from generate_series(1, 30) i;
     insert into ex select i, 'B' || i from generate_series(1, 30) i; insert into nk select i % 10, 'b' || i from generate_series(1, 30) i;
     insert into par select i, i % 3, 'v' from generate_series(1, 30) i; insert into trg select i, 'B' || i from generate_series(1, 30) i;
+    insert into ty (id, d, t, ts, iv, mo, rc, f4, p, b) select i, '2020-01-01'::date + i, '10:00', '2020-02-03 04:05:06', '1 day',
+        i, 'pg_class', i / 3.0, row(i, 'x')::pair, 'b' from generate_series(1, 40) i;
+    insert into beside values (1, 0);
     insert into \"Quo ted\" select i, 'x' from generate_series(1, 30) i;
     insert into p select i, 'p' from generate_series(1, 30) i; insert into kid select i, i from generate_series(1, 30) i";
 
@@ -70,8 +99,8 @@ pub(crate) const RESET: &str = "
 pub(crate) struct Maker<'a> {
     pub(crate) rng: &'a mut Rng,
     /// Constants may be parameters.
-    binds: bool,
-    params: Vec<String>,
+    binds: Binds,
+    params: Vec<Given>,
     /// Everything so far is provable.
     pub(crate) provable: bool,
     /// Something so far must never be text.
@@ -79,6 +108,7 @@ pub(crate) struct Maker<'a> {
     pub(crate) refusable: bool,
     pub(crate) elsewhere: bool,
     pub(crate) preparable: bool,
+    pub(crate) cursor: Option<String>,
     /// Rows that a provable statement changes.
     pub(crate) rows: u64,
 }
@@ -86,10 +116,53 @@ pub(crate) struct Maker<'a> {
 /// A piece of text and whether it is provable: `Some(false)` must never be text, `None` may be either.
 pub(crate) type Piece = (&'static str, Option<bool>);
 
+// === impl Given ===
+
+impl Given {
+    /// The type that is told for it.
+    pub(crate) fn oid(&self) -> u32 {
+        match self {
+            Given::Int(_) => 23,
+            Given::Text(_) => 25,
+            Given::Time(_) => 1184,
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Given::Int(value) => value.to_string(),
+            Given::Text(value) => value.clone(),
+            // Without a zone: the session's counts.
+            Given::Time(value) => format!("2020-{:02}-{:02} 12:34:56", value % 12 + 1, value % 28 + 1),
+        }
+    }
+
+    pub(crate) fn binary(&self) -> Vec<u8> {
+        match self {
+            Given::Int(value) => value.to_be_bytes().to_vec(),
+            Given::Text(value) => value.as_bytes().to_vec(),
+            Given::Time(value) => value.to_be_bytes().to_vec(),
+        }
+    }
+}
+
+// === impl Maker ===
+
 impl<'a> Maker<'a> {
-    pub(crate) fn new(rng: &'a mut Rng, binds: bool) -> Maker<'a> {
+    pub(crate) fn new(rng: &'a mut Rng, binds: Binds) -> Maker<'a> {
         let (provable, never, refusable, elsewhere) = (true, false, false, false);
-        Maker { rng, binds, params: Vec::new(), provable, never, refusable, elsewhere, preparable: true, rows: 1 }
+        Maker {
+            rng,
+            binds,
+            params: Vec::new(),
+            provable,
+            never,
+            refusable,
+            elsewhere,
+            preparable: true,
+            cursor: None,
+            rows: 1,
+        }
     }
 
     pub(crate) fn shape(mut self) -> Shape {
@@ -107,6 +180,7 @@ impl<'a> Maker<'a> {
             refusable: self.refusable,
             elsewhere: self.elsewhere,
             preparable: self.preparable,
+            cursor: self.cursor,
         }
     }
 
@@ -137,18 +211,19 @@ impl<'a> Maker<'a> {
         self.never |= provable == Some(false);
     }
 
-    /// `{i}` a small integer, `{t}` a text, `{id}` an id that is mostly there, `{new}` one that is mostly not, each a constant
-    /// or a parameter.
+    /// `{i}` a small integer, `{t}` a text, `{ts}` a time, `{id}` an id that is mostly there, `{new}` one that is mostly not,
+    /// each a constant or a parameter.
     pub(crate) fn filled(&mut self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let Some((name, behind)) = after.split_once('}') else { break };
-            let (value, quoted) = match name {
-                "i" => (self.rng.below(50).to_string(), false),
-                "id" => ((self.rng.below(32) + 1).to_string(), false),
-                "new" => ((self.rng.below(1_000_000) + 100).to_string(), false),
-                "t" => (format!("t{}", self.rng.below(100)), true),
+            let value = match name {
+                "i" => Given::Int(self.rng.below(50) as i32),
+                "id" => Given::Int(self.rng.below(32) as i32 + 1),
+                "new" => Given::Int(self.rng.below(1_000_000) as i32 + 100),
+                "t" => Given::Text(format!("t{}", self.rng.below(100))),
+                "ts" => Given::Time(self.rng.below(1 << 50) as i64),
                 _ => {
                     out.push_str(before);
                     out.push('{');
@@ -157,21 +232,27 @@ impl<'a> Maker<'a> {
                 }
             };
             out.push_str(before);
-            out.push_str(&self.constant(value, quoted));
+            out.push_str(&self.constant(value));
             rest = behind;
         }
         out.push_str(rest);
         out
     }
 
-    fn constant(&mut self, value: String, quoted: bool) -> String {
-        if self.binds && self.rng.one_in(2) {
-            self.params.push(value);
-            format!("${}", self.params.len())
-        } else if quoted {
-            self.string(&value)
-        } else {
-            value
+    fn constant(&mut self, value: Given) -> String {
+        let param = self.binds != Binds::No && self.rng.one_in(2);
+        // What a time means in text hangs on the session; in binary it may travel.
+        if matches!(value, Given::Time(_)) {
+            self.note(if param && self.binds == Binds::Binary { None } else { Some(false) });
+        }
+        match value {
+            value if param => {
+                self.params.push(value);
+                format!("${}", self.params.len())
+            }
+            Given::Int(value) => value.to_string(),
+            Given::Text(value) => self.string(&value),
+            value @ Given::Time(_) => format!("'{}'", value.text()),
         }
     }
 

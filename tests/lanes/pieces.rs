@@ -75,6 +75,7 @@ pub(crate) const LOOSE: &[Piece] = &[
     ("id = 3 or id = 4", NO),
     ("id = (select min(id) from k)", NO),
     ("id = {id} and f < now()", NO),
+    ("id = {id} and f < {ts}", YES),
     ("id = {id} and random() >= 0", NO),
     ("exists (select 1 from plain.src s where s.id = @.id and s.n > 280)", NO),
     ("bo and id < 9", NO),
@@ -139,7 +140,13 @@ pub(crate) const SETS: &[Piece] = &[
     ("a = 0", YES),
     ("bo = true", YES),
     ("bo = b is null and true = false or a > 3", MAY),
-    ("d = d || '{\"q\": 1}'", MAY),
+    ("d = d || '{\"q\": 1}'", YES),
+    ("d = jsonb_set(d, '{q}', '7')", YES),
+    ("d = d - 'i'", YES),
+    ("b = d ->> 'i'", YES),
+    ("a = gcd(a, 12)", YES),
+    ("b = to_hex(a)", YES),
+    ("bo = starts_with(b, 'b1')", YES),
     ("a = a::bigint::int", MAY),
     ("b = a::text", MAY),
     ("a = default", MAY),
@@ -162,6 +169,9 @@ pub(crate) const SETS: &[Piece] = &[
     // what §4.1 names, and what only looks constant
     ("b = now()::text", NO),
     ("f = now()", NO),
+    ("f = {ts}", YES),
+    ("a = {i}, f = {ts}", YES),
+    ("f = greatest(f, {ts})", YES),
     ("f = current_timestamp", NO),
     ("f = 'now'", NO),
     ("f = '2020-02-02'", NO),
@@ -210,6 +220,51 @@ pub(crate) const SETS: &[Piece] = &[
     ("b = '1 day'::interval::text", NO),
     ("f = 'tomorrow'::timestamptz", NO),
     ("b = current_date::text", NO),
+];
+
+/// Values for the columns of `ty`, which has one of many types.
+#[rustfmt::skip]
+pub(crate) const TYPES: &[(&str, &str, Option<bool>)] = &[
+    ("d", "'2020-02-03'", NO), ("d", "'02/03/2020'", NO), ("d", "date '2020-01-01'", NO), ("d", "current_date", NO),
+    ("d", "null", YES), ("d", "'epoch'", NO), ("d", "'2020-02-03'::date", NO), ("d", "to_date('2020', 'YYYY')", NO),
+    ("t", "'12:00'", NO), ("t", "localtime", NO), ("t", "time '01:02'", NO),
+    ("ts", "localtimestamp", NO), ("ts", "'yesterday'", NO), ("ts", "now()", NO), ("ts", "'2020-03-04 05:06'", NO),
+    ("iv", "'1 day'", NO), ("iv", "interval '3' minute", NO), ("iv", "'1 2:03'::interval", NO),
+    ("mo", "'12.34'", NO), ("mo", "12::money", NO), ("mo", "5", NO), ("mo", "null", YES),
+    ("rc", "'k'", NO), ("rc", "'k'::regclass", NO), ("rc", "to_regclass('k')", NO), ("rc", "'public.k2'", NO),
+    ("f4", "1.25", YES), ("f4", "0.1", YES), ("f4", "1e-3", YES), ("f4", "-5", YES), ("f4", "'NaN'", MAY), ("f4", "{i}", YES),
+    ("bi", "b'101'", MAY), ("bi", "x'5'::bit(3)", MAY), ("bi", "'110'", YES), ("vb", "b'1010101'", MAY), ("vb", "'0'", YES),
+    ("ip", "'10.0.0.1/8'", MAY), ("ip", "inet_client_addr()", NO), ("ip", "'::1'", MAY),
+    ("rg", "'[1,5)'", MAY), ("rg", "int4range(1, 9)", MAY), ("tr", "'[2020-01-01,2021-01-01)'", NO),
+    ("tr", "tstzrange(now(), null)", NO),
+    ("ta", "array['a', 'b']", MAY), ("ta", "'{x,NULL,\"q r\"}'", MAY), ("ta", "'{}'", MAY), ("ta", "array[now()::text]", NO),
+    ("ma", "'{ok,sad}'", MAY), ("ma", "array['glad']::mood[]", MAY),
+    ("p", "row(1, 'x')", MAY), ("p", "'(1,x)'", MAY), ("p", "row(5, now()::text)", NO), ("p", "null", YES),
+    ("po", "5", MAY), ("po", "{i} + 1", MAY), ("po", "-5", MAY),
+    ("ch", "'ab'", YES), ("ch", "'a' || 'b'", YES), ("qc", "'c'", MAY), ("na", "'nm'", MAY), ("na", "current_user", NO),
+    ("oi", "5", MAY), ("oi", "'k'::regclass", NO), ("pt", "'(1,2)'", MAY), ("pt", "point(1, 2)", MAY),
+    ("tv", "'a b'", MAY), ("tv", "to_tsvector('a b')", NO), ("tv", "to_tsvector('english', 'a b')", NO),
+    ("js", "'{\"a\": [1]}'", MAY), ("js", "to_json(now())", NO), ("js", "row_to_json(row(1, now()))", NO),
+    ("tz", "'{2020-01-01}'", NO), ("tz", "array[now()]", NO), ("tz", "'{now}'", NO),
+    ("lo", "9999999999", YES), ("lo", "{i}", YES), ("sm", "3", YES), ("sm", "7::smallint", MAY),
+    ("b", "1.5::text", MAY), ("b", "true::text", MAY), ("b", "'x'::char(3)::text", MAY), ("b", "chr(955) || 'λ'", YES),
+    ("b", "convert_from('\\x61', 'UTF8')", MAY), ("b", "quote_ident('Select')", MAY), ("b", "pg_typeof(1)::text", NO),
+];
+
+/// The same where the row's own columns are at hand.
+#[rustfmt::skip]
+pub(crate) const TYPES_OF_ROW: &[(&str, &str, Option<bool>)] = &[
+    ("d", "d + 1", MAY), ("d", "ts::date", MAY), ("ts", "d", MAY), ("ts", "ts + iv", MAY), ("ts", "ts", YES),
+    ("b", "d::text", NO), ("b", "ts::text", NO), ("b", "iv::text", NO), ("b", "mo::text", NO), ("b", "rc::text", NO),
+    ("b", "f4::text", NO), ("b", "f4", NO), ("b", "d", NO), ("b", "mo", NO), ("b", "rc", NO), ("b", "b || d", NO),
+    ("b", "b || f4", NO), ("b", "left(ts::text, 5)", NO), ("b", "to_char(iv, 'HH')", NO), ("b", "p::text", MAY),
+    ("b", "(p).y", MAY), ("b", "tz::text", NO), ("b", "array_to_string(ta, ',')", NO), ("b", "js ->> 'a'", MAY),
+    ("b", "ip::text", MAY), ("b", "rg::text", MAY), ("b", "tr::text", NO), ("b", "bi::text", MAY), ("b", "lo::text", MAY),
+    ("ta", "ta || 'z'", MAY), ("ta", "array[d::text]", NO), ("ta", "array_append(ta, 'q')", MAY), ("mo", "mo + mo", NO),
+    ("mo", "mo", NO), ("f4", "f4 * 2", YES), ("f4", "lo", YES), ("lo", "lo + sm", YES), ("lo", "f4", MAY), ("sm", "sm + 1", MAY),
+    ("p.x", "5", NO), ("p.y", "now()::text", NO), ("ta[1]", "'one'", NO), ("js", "to_json(d)", NO), ("po", "po + 1", MAY),
+    ("rg", "rg * '[0,3)'", MAY), ("rc", "rc", NO), ("oi", "rc::oid", NO), ("na", "b::name", MAY), ("qc", "ch::\"char\"", MAY),
+    ("iv", "ts - ts", MAY), ("iv", "age(ts)", NO), ("lo", "extract(epoch from ts)", MAY), ("d", "d + iv", MAY),
 ];
 
 /// Statements for tables of a special sort.
@@ -269,8 +324,8 @@ pub(crate) const SPECIAL: &[Piece] = &[
     ("insert into p (select id + 1000, v from plain.src limit 0)", NO),
     ("insert into p values ({new}::int, 'x') union select 5000, 'y'", NO),
     ("insert into p values ({new}, 'b'), (6000, 'a') order by 2", NO),
-    ("insert into p (id, v) with z as (select {new} as i) select i, 'with' from z", NO),
-    ("insert into p values ({new}, 'x') limit 1", NO),
+    ("insert into p (id, v) with z as (select {new}::int as i) select i, 'with' from z", NO),
+    ("insert into p values ({new}::int, 'x') limit 1", NO),
     ("delete from k where ctid = (select ctid from k order by id limit 1)", NO),
     ("update k set a = a where tableoid = 'k'::regclass and id = {id}", NO),
     ("delete from k where id in (select id from k order by id limit 2 for update skip locked)", NO),

@@ -1,11 +1,13 @@
 //! The productions: UPDATE, DELETE, INSERT and what else writes.
 
 use crate::grammar::Maker;
-use crate::pieces::{LOOSE, MAY, NO, PINS, SETS, SPECIAL, TARGETS, YES};
+use crate::pieces::{LOOSE, MAY, NO, PINS, SETS, SPECIAL, TARGETS, TYPES, TYPES_OF_ROW, YES};
 
 impl Maker<'_> {
     pub(crate) fn write(&mut self) -> String {
-        match self.rng.below(40) {
+        match self.rng.below(46) {
+            40..=44 => self.typed(),
+            45 => self.current(),
             0..=13 => self.update(),
             14..=18 => self.delete(),
             19..=26 => self.insert(),
@@ -368,6 +370,51 @@ impl Maker<'_> {
         sql
     }
 
+    /// A column of each type in turn.
+    fn typed(&mut self) -> String {
+        let insert = self.rng.one_in(3);
+        let mut given: Vec<(&str, String)> = Vec::new();
+        for _ in 0..self.rng.below(2) + 1 {
+            let from = if insert || self.rng.one_in(2) { TYPES } else { TYPES_OF_ROW };
+            let (column, value, provable) = *self.rng.pick(from);
+            let base = |column: &str| column.split(['.', '[']).next().unwrap_or_default().to_owned();
+            if given.iter().all(|(other, _)| base(other) != base(column)) {
+                self.note(provable);
+                let value = self.filled(value);
+                given.push((column, value));
+            }
+        }
+        if insert {
+            let id = self.filled("{new}");
+            let columns: Vec<&str> = given.iter().map(|(column, _)| *column).collect();
+            let values: Vec<&str> = given.iter().map(|(_, value)| value.as_str()).collect();
+            let returning = self.returning("ty");
+            return format!(
+                "insert into ty (id, {}) values ({id}, {}){returning}",
+                columns.join(", "),
+                values.join(", ")
+            );
+        }
+        let set: Vec<String> = given.iter().map(|(column, value)| format!("{column} = {value}")).collect();
+        let pin = self.piece(&[("id = {id}", YES), ("id < 5", NO), ("id = {id} and sm is null", YES)]);
+        let returning = self.returning("ty");
+        format!("update ty set {} where {pin}{returning}", set.join(", "))
+    }
+
+    /// The row that a cursor stands on.
+    fn current(&mut self) -> String {
+        self.note(NO);
+        let more = *self.rng.pick(&["", " order by id", " where id > 9", " for update"]);
+        self.cursor =
+            Some(format!("declare c cursor for select * from k{more}; fetch {} from c", self.rng.below(5) + 1));
+        let returning = self.returning("k");
+        if self.rng.one_in(3) {
+            return format!("delete from k where current of c{returning}");
+        }
+        let sets = self.piece(SETS).replace("k_ref", "k");
+        format!("update k set {sets} where current of c{returning}")
+    }
+
     fn special(&mut self) -> String {
         self.piece(SPECIAL)
     }
@@ -465,7 +512,8 @@ impl Maker<'_> {
         self.preparable = false;
         let tables = ["nk", "ser", "ident", "byd", "dflt", "ex", "k2", "trg"];
         let (a, b) = (*self.rng.pick(&tables), *self.rng.pick(&tables));
-        let list = match self.rng.below(5) {
+        let list = match self.rng.below(6) {
+            5 => "p, kid".to_owned(),
             0 if a != b => format!("{a}, {b}"),
             1 => format!("only {a}"),
             2 => format!("{a} *"),

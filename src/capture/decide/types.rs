@@ -204,15 +204,23 @@ pub(super) fn call<'a>(name: &[u8], args: &[Ty<'a>]) -> Option<Ty<'a>> {
         {
             Some(Ty::Text)
         }
+        b"chr" | b"to_hex" if only(&[Ty::Number]) => Some(Ty::Text),
+        b"starts_with" if only(&[Ty::Text]) => Some(Ty::Bool),
+        b"jsonb_set" | b"jsonb_insert" => match args {
+            // A path, a value, and a word or two more: none of them is of a type that could be told here.
+            [Ty::Jsonb | Ty::Unknown, Ty::Unknown, rest @ ..] => {
+                rest.iter().all(|t| matches!(t, Ty::Unknown | Ty::Jsonb | Ty::Bool)).then_some(Ty::Jsonb)
+            }
+            _ => None,
+        },
         b"md5" if only(&[Ty::Text, Ty::Bytea]) => Some(Ty::Text),
         b"length" | b"char_length" | b"character_length" | b"octet_length" | b"bit_length" | b"strpos" | b"ascii"
             if only(&[Ty::Text, Ty::Bytea, Ty::Bits]) =>
         {
             Some(Ty::Number)
         }
-        b"abs" | b"mod" | b"round" | b"trunc" | b"ceil" | b"ceiling" | b"floor" | b"sign" | b"div" => {
-            all.filter(|t| matches!(t, Ty::Number | Ty::Float))
-        }
+        b"abs" | b"mod" | b"round" | b"trunc" | b"ceil" | b"ceiling" | b"floor" | b"sign" | b"div" | b"gcd"
+        | b"lcm" => all.filter(|t| matches!(t, Ty::Number | Ty::Float)),
         b"sha224" | b"sha256" | b"sha384" | b"sha512" if only(&[Ty::Bytea]) => Some(Ty::Bytea),
         _ => None,
     }

@@ -54,8 +54,8 @@ pub(super) struct SqlTwin {
 #[derive(Debug)]
 pub(super) enum Bound {
     Control(Effect),
-    /// It may prepare or deallocate statements by SQL.
-    Session(Effect, Option<(Name, Rc<SqlPrepared>)>),
+    Prepare(Name, Rc<SqlPrepared>),
+    Deallocate(Effect),
     Write {
         write: Arc<Write>,
         form: Form,
@@ -75,10 +75,6 @@ impl Prepared {
 }
 
 impl Engine {
-    pub(super) fn prepared_statement(&self, name: &Name) -> Option<&Rc<Prepared>> {
-        self.prepared.get(name)
-    }
-
     pub(super) fn on_parse(&mut self, frame: &[u8], body: &[u8]) -> Step {
         let Some(parse) = Parse::read(body) else { return self.pass(frame) };
         self.client_unsynced = true;
@@ -99,11 +95,8 @@ impl Engine {
                 decided: RefCell::new(None),
             })
         });
-        let before = match prepared {
-            Some(prepared) => self.prepared.insert(name, prepared),
-            None => self.prepared.remove(&name),
-        };
-        self.note_special(frame, Special::Parse(name, before));
+        let parsed = self.statements.parse(name, prepared);
+        self.note_special(frame, Special::Parse(parsed));
         Step::Verbatim
     }
 
@@ -112,9 +105,9 @@ impl Engine {
         self.client_unsynced = true;
         let portal = Name::from_bytes(bind.portal);
         let name = Name::from_bytes(bind.statement);
-        let Some(prepared) = self.prepared.get(&name).cloned() else {
+        let Some(prepared) = self.statements.get(&name).cloned() else {
             self.portals.remove(&portal);
-            if self.sql_prepared.contains_key(&name) && self.status() != Status::Failed {
+            if self.statements.by_sql(&name).is_some() && self.status() != Status::Failed {
                 let refusal = other_way("EXECUTE");
                 return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
             }
@@ -156,12 +149,12 @@ impl Engine {
     fn bind_plain(&mut self, portal: Name, prepared: &Prepared) {
         let bound = match (&prepared.statement.kind, prepared.effect) {
             (_, effect) if is_control(effect) => Bound::Control(effect),
-            (Kind::Prepare { name, .. }, effect) => {
+            (Kind::Prepare { name, .. }, _) => {
                 let made = SqlPrepared { sql: prepared.sql.clone(), statement: prepared.statement.clone() };
-                Bound::Session(effect, Some((*name, Rc::new(made))))
+                Bound::Prepare(*name, Rc::new(made))
             }
             (_, effect @ (Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll)) => {
-                Bound::Session(effect, None)
+                Bound::Deallocate(effect)
             }
             _ => {
                 self.portals.remove(&portal);
@@ -179,8 +172,8 @@ impl Engine {
             return Some(decision.clone());
         }
         let decision = match &prepared.statement.kind {
-            kind if executed(kind).is_some_and(|name| self.sql_prepared.contains_key(&name)) => {
-                let target = executed(kind).and_then(|name| self.sql_prepared.get(&name).cloned())?;
+            kind if executed(kind).is_some_and(|name| self.statements.by_sql(&name).is_some()) => {
+                let target = executed(kind).and_then(|name| self.statements.by_sql(&name).cloned())?;
                 return self.decide_twin(&target, &prepared.sql, &prepared.statement);
             }
             Kind::Prepare { inner, body, .. } => {
@@ -227,6 +220,9 @@ impl Engine {
         if let Some(form) = &write.alone
             && (!in_block && !self.wrapped || only_alone || write.returning)
         {
+            if self.journal_is_behind() && (self.machine.awaits_reply() || !self.flush_or_poison()) {
+                return Step::Wait;
+            }
             let form = form.clone();
             return self.bind_alone(bind, portal, prepared, &write, &form, params);
         }
@@ -330,12 +326,21 @@ impl Engine {
         match &*bound {
             Bound::Control(effect) => self.execute_control(frame, *effect),
             Bound::Spent => self.execute_spent(frame, name),
-            Bound::Session(effect, prepares) => {
-                self.forget_statements(*effect);
-                if let Some((name, prepared)) = prepares {
-                    self.sql_prepared.insert(*name, prepared.clone());
+            Bound::Prepare(name, made) => {
+                let undo = self.statements.prepare(*name, made.clone());
+                self.note_special(frame, Special::Prepares(undo));
+                Step::Verbatim
+            }
+            Bound::Deallocate(effect) => {
+                if matches!(effect, Effect::DeallocateAll | Effect::DiscardAll) {
+                    self.unmake_sql_twins();
+                    self.twins.take_all();
                 }
-                self.pass(frame)
+                match self.statements.deallocates(*effect) {
+                    Some(gone) => self.note_special(frame, Special::Deallocates(gone)),
+                    None => drop(self.note(frame)),
+                }
+                Step::Verbatim
             }
             Bound::Write { write, form, params, binary } => {
                 let run = Run::new(write.clone(), *form, params.clone());
@@ -396,9 +401,9 @@ impl Engine {
         }
         if self.machine.is_skipping() {
             self.client_unsynced = false;
-            self.ending = self.wrapped;
             if self.wrapped {
                 self.rollback_due = true;
+                self.waiting = true;
             }
             return self.pass(frame);
         }
@@ -406,7 +411,8 @@ impl Engine {
             if self.machine.awaits_reply() {
                 return Step::Wait;
             }
-            self.ending = true;
+            // What the client sends behind this Sync is of another transaction.
+            self.waiting = true;
             if let Some(error) = self.poisoned.take() {
                 self.rollback_due = true;
                 self.fail_extended("this cannot be committed", error);
@@ -438,10 +444,12 @@ impl Engine {
             && let Some((name, _)) = split_cstr(rest)
         {
             let name = Name::from_bytes(name);
-            match what {
-                b'S' => drop(self.prepared.remove(&name)),
-                _ => drop(self.portals.remove(&name)),
+            if *what == b'S' {
+                let gone = self.statements.closes(&name);
+                self.note_special(frame, Special::Deallocates(gone));
+                return Step::Verbatim;
             }
+            self.portals.remove(&name);
         }
         self.pass(frame)
     }
@@ -483,23 +491,6 @@ impl Engine {
         }
     }
 
-    /// Statements that the client has deallocated by SQL.
-    pub(super) fn forget_statements(&mut self, effect: Effect) {
-        match effect {
-            Effect::Deallocate(name) => {
-                self.prepared.remove(&name);
-                self.sql_prepared.remove(&name);
-            }
-            Effect::DeallocateAll | Effect::DiscardAll => {
-                self.prepared.retain(|name, _| name.is_empty());
-                self.sql_prepared.clear();
-                self.sql_twins.clear();
-                self.twins.take_all();
-            }
-            _ => {}
-        }
-    }
-
     /// The name of the twin of a statement that was prepared by SQL.
     pub(super) fn sql_twin_name(&mut self, prepared: &SqlPrepared) -> String {
         let next = self.sql_twins.len();
@@ -513,11 +504,16 @@ impl Engine {
         if twin.made.as_deref() == Some(sql) {
             return;
         }
-        let old = twin.made.replace(sql.to_vec()).map(|_| twin.name.clone());
-        if let Some(old) = old {
-            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', old.as_bytes()));
-        }
+        twin.made = Some(sql.to_vec());
+        let name = twin.name.clone();
+        // Perhaps there is an older one; closing none is no error.
+        self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', name.as_bytes()));
         self.own_execute(sql, &[], &[], || Own::Needed);
+    }
+
+    /// Whether they are there is not known any more.
+    pub(super) fn unmake_sql_twins(&mut self) {
+        self.sql_twins.values_mut().for_each(|twin| twin.made = None);
     }
 
     fn pass(&mut self, frame: &[u8]) -> Step {

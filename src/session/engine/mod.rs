@@ -16,6 +16,7 @@ mod rows;
 mod run;
 mod settings;
 mod simple;
+mod statements;
 mod twins;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -37,14 +38,15 @@ use crate::wire::frame::Frame;
 use crate::wire::message::{back, front, split_cstr};
 
 use assemble::{Assembler, HEADER, Piece};
-use extended::{Bound, Prepared, SqlPrepared, SqlTwin};
+use extended::{Bound, SqlTwin};
 use names::Names;
 use own::Own;
 use pending::Pending;
 use rows::Template;
-use run::Run;
+use run::{Form, Run};
 use settings::Reported;
 use simple::{QueryRun, Ready, Segment};
+use statements::{Deallocated, MadeBySql, Parsed, Statements};
 use twins::{TwinName, Twins};
 
 /// Frames up to this size are waited for whole.
@@ -62,8 +64,12 @@ enum Special {
     Step(Option<Rc<Template>>),
     /// The Parse of a twin.
     Twin(TwinName, Rc<Template>),
-    /// The client's own Parse, and what had the name before.
-    Parse(Name, Option<Rc<Prepared>>),
+    /// The client's own Parse.
+    Parse(Parsed),
+    /// The client's Execute of a `PREPARE`.
+    Prepares(MadeBySql),
+    /// The client's Close, or its Execute of a `DEALLOCATE`.
+    Deallocates(Deallocated),
     /// The client's own Bind, of a twin; with whether that has one more column.
     Bind(Rc<Template>, bool),
     /// A Describe of a portal whose statement is a twin; `simple` where the client has sent none.
@@ -160,8 +166,7 @@ pub(crate) struct Engine {
     private_as_of: u64,
     /// Looks at the catalog before `names` and the decisions were made.
     looks: u64,
-    prepared: HashMap<Name, Rc<Prepared>>,
-    sql_prepared: HashMap<Name, Rc<SqlPrepared>>,
+    statements: Statements,
     sql_twins: HashMap<Vec<u8>, SqlTwin>,
     portals: HashMap<Name, Rc<Bound>>,
     twins: Twins,
@@ -176,8 +181,6 @@ pub(crate) struct Engine {
     wrapped: bool,
     /// A request that ends or begins a block is on its way.
     turning: bool,
-    /// The end of a block of ours is on its way.
-    ending: bool,
     /// Where the transaction stands since such a request was answered; the next ReadyForQuery says it too.
     turned: Option<Status>,
     /// The order must be taken once more at the end (§5).
@@ -242,8 +245,7 @@ impl Engine {
             names: Names::default(),
             private: None,
             private_as_of: 0,
-            prepared: HashMap::new(),
-            sql_prepared: HashMap::new(),
+            statements: Statements::default(),
             sql_twins: HashMap::new(),
             portals: HashMap::new(),
             twins: Twins::default(),
@@ -252,7 +254,6 @@ impl Engine {
             pending: Pending::default(),
             wrapped: false,
             turning: false,
-            ending: false,
             turned: None,
             marker_due: false,
             constraints_due: false,
@@ -475,12 +476,11 @@ impl Engine {
         }
         // While they are on their way nothing else is: the last one tells.
         let last = self.specials.back().map(|(_, special)| special);
-        self.ending
-            || match last {
-                Some(Special::Own(Own::Begin | Own::Commit | Own::Rollback) | Special::SegmentSync) => true,
-                Some(Special::Query(query)) => query.ready != Ready::Shown,
-                _ => false,
-            }
+        match last {
+            Some(Special::Own(Own::Begin | Own::Commit | Own::Rollback) | Special::SegmentSync) => true,
+            Some(Special::Query(query)) => query.ready != Ready::Shown,
+            _ => false,
+        }
     }
 
     /// A frame that is not held whole.
@@ -524,7 +524,7 @@ impl Engine {
     fn concerns(&mut self, tag: u8, body: &[u8]) -> bool {
         if tag == front::BIND {
             let statement = split_cstr(body).and_then(|(_, rest)| split_cstr(rest)).map(|(name, _)| name);
-            return statement.is_some_and(|name| self.prepared_statement(&Name::from_bytes(name)).is_some());
+            return statement.is_some_and(|name| self.statements.get(&Name::from_bytes(name)).is_some());
         }
         let catalog = self.catalog();
         let opts = self.machine.lex();
@@ -544,6 +544,9 @@ impl Engine {
     /// Lets the machine see a frame that goes to the server.
     fn note(&mut self, frame: &[u8]) -> Option<RequestId> {
         let (&tag, _) = frame.split_first()?;
+        if tag == front::SYNC {
+            self.twins.next_batch();
+        }
         let head = frame.get(HEADER..)?;
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
         self.machine.on_frontend(Frame { tag, body_len, head })
@@ -699,6 +702,16 @@ impl Engine {
     /// Whether something is under way that may still have entries for the journal.
     fn is_capturing(&self) -> bool {
         self.specials.iter().any(|(_, special)| matches!(special, Special::Execute(..) | Special::Query(_)))
+    }
+
+    /// Whether something of this transaction has yet to be journalled before a statement that journals itself.
+    fn journal_is_behind(&self) -> bool {
+        let later = |special: &Special| match special {
+            Special::Execute(run, _) => !matches!(run.form, Form::Alone(_)),
+            Special::Query(_) => true,
+            _ => false,
+        };
+        !self.pending.is_empty() || self.specials.iter().any(|(_, special)| later(special))
     }
 
     fn lex(&self) -> LexOptions {

@@ -8,14 +8,30 @@ use crate::sql::Name;
 use crate::sql::statement::Written;
 use crate::wire::extended::Reader;
 
-/// Asks what `$1` means here, with every name and operator spelled out: the session's search_path may be anything.
-pub(super) const RESOLVE: &[u8] =
-    b"SELECT c.oid::pg_catalog.int8::pg_catalog.text, c.relpersistence::pg_catalog.text, \
-    (pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
-    WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
-    AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')))::pg_catalog.text, \
-    pg_catalog.row_security_active(c.oid)::pg_catalog.text \
-    FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
+/// What is asked about a relation, with every name and operator spelled out: the session's search_path may be anything.
+macro_rules! ask {
+    ($($which:literal)+) => {
+        concat!(
+            "SELECT c.oid::pg_catalog.int8::pg_catalog.text, c.relpersistence::pg_catalog.text, ",
+            "(pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a ",
+            "WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ",
+            "AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')))::pg_catalog.text, ",
+            "pg_catalog.row_security_active(c.oid)::pg_catalog.text FROM pg_catalog.pg_class c WHERE ",
+            $($which),+
+        )
+        .as_bytes()
+    };
+}
+
+/// Asks what the lone name `$1` means here.
+pub(super) const RESOLVE: &[u8] = ask!("c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)");
+
+/// Asks what the name `$2` means in schema `$1`. `to_regclass` fails where the role may not look into the schema; that is for
+/// the client's own statement to meet.
+pub(super) const RESOLVE_IN: &[u8] = ask!(
+    "c.relname OPERATOR(pg_catalog.=) $2::pg_catalog.name AND c.relnamespace OPERATOR(pg_catalog.=) "
+    "(SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name)"
+);
 
 type Key = (Option<Name>, Name);
 
@@ -29,12 +45,12 @@ impl Names {
         self.known.get(&key(written)).copied()
     }
 
-    /// No such relation, until a row says otherwise.
+    /// There is no such relation.
     pub(super) fn absent(&mut self, written: &Written) {
         self.known.insert(key(written), Meaning { oid: None, can_select: false, row_security: false });
     }
 
-    /// The DataRow that answers [`RESOLVE`].
+    /// The DataRow that answers [`RESOLVE`] or [`RESOLVE_IN`].
     pub(super) fn learn(&mut self, written: &Written, row: &[u8]) -> Option<()> {
         let mut reader = Reader(row);
         let count = reader.u16()?;
@@ -64,18 +80,12 @@ fn key(written: &Written) -> Key {
     (written.schema, written.name)
 }
 
-/// The name as `to_regclass` reads it.
-pub(super) fn quoted(written: &Written) -> Vec<u8> {
-    let mut out = Vec::new();
-    for part in written.schema.iter().chain([&written.name]) {
-        if !out.is_empty() {
-            out.push(b'.');
-        }
-        out.push(b'"');
-        for &b in part.as_bytes() {
-            out.extend(std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 }));
-        }
-        out.push(b'"');
+/// A lone name as `to_regclass` reads it.
+pub(super) fn quoted(name: &Name) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for &b in name.as_bytes() {
+        out.extend(std::iter::repeat_n(b, if b == b'"' { 2 } else { 1 }));
     }
+    out.push(b'"');
     out
 }

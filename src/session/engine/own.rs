@@ -7,11 +7,11 @@ use crate::catalog::relation::Catalog;
 use crate::sql::statement::{Kind, Statement, Written};
 use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
-use crate::wire::message::back;
+use crate::wire::message::{back, split_cstr};
 
-use super::names::{RESOLVE, quoted};
+use super::names::{RESOLVE, RESOLVE_IN, quoted};
 use super::pending::PendingError;
-use super::rows::Template;
+use super::rows::{Template, tag_count};
 use super::twins::Need;
 use super::{Engine, Next, Special, Step};
 
@@ -41,7 +41,7 @@ pub(super) enum Own {
     Begin,
     /// The rows are the catalog as this session sees it, as JSON.
     Catalog(Vec<u8>),
-    /// A step whose failure fails what the client asked for.
+    /// A step like any other whose failure fails what the client asked for.
     Needed,
     /// The COMMIT of a wrapped simple query.
     Commit,
@@ -52,10 +52,16 @@ pub(super) enum Own {
 impl Engine {
     // === asking ===
 
+    /// Until it is answered nothing is known: the server may pass the question over, behind an error that is on its way.
     pub(super) fn ask_name(&mut self, written: &Written) {
-        self.names.absent(written);
-        let name = quoted(written);
-        self.own_execute(RESOLVE, &[TEXT], &[Some(&name)], || Own::Resolve(*written));
+        let name = &written.name;
+        let own = || Own::Resolve(*written);
+        match &written.schema {
+            None => self.own_execute(RESOLVE, &[TEXT], &[Some(&quoted(name))], own),
+            Some(schema) => {
+                self.own_execute(RESOLVE_IN, &[TEXT, TEXT], &[Some(schema.as_bytes()), Some(name.as_bytes())], own);
+            }
+        }
         self.sync_if_settled();
     }
 
@@ -106,10 +112,7 @@ impl Engine {
 
     /// Executes a statement of ours by the extended protocol, prepared once.
     pub(super) fn own_execute(&mut self, sql: &[u8], types: &[u32], params: &[Option<&[u8]>], own: impl Fn() -> Own) {
-        let special = || match own() {
-            Own::Needed => Special::Step(None),
-            _ => Special::Own(Own::Ignore),
-        };
+        let special = || Special::Step(None);
         let twin = self.twin(sql, types, std::rc::Rc::default()).bytes();
         let binary = types.iter().map(|oid| u16::from(*oid != TEXT)).collect();
         let bind = Bind { portal: PORTAL, statement: &twin, formats: binary, params: params.to_vec(), results: vec![] };
@@ -177,9 +180,10 @@ impl Engine {
 
     /// Everything that has to be in the journal before the transaction commits; `false` as with [`Engine::flush`].
     pub(super) fn flush_for_commit(&mut self) -> Result<bool, PendingError> {
-        let due = self.marker_due || !self.pending.is_empty();
-        if due && std::mem::take(&mut self.constraints_due) {
+        if std::mem::take(&mut self.constraints_due) {
+            // The check may wait for others: only behind it is the place in the order the last word.
             self.own_execute(CHECK_CONSTRAINTS, &[], &[], || Own::Needed);
+            self.marker_due = true;
         }
         if !self.flush()? {
             return Ok(false);
@@ -290,6 +294,12 @@ impl Engine {
                     warn!("the server does not say what a name means in the expected way");
                 }
             }
+            (Own::Resolve(written), back::COMMAND_COMPLETE) => {
+                let tag = split_cstr(body).map_or(body, |(tag, _)| tag);
+                if tag_count(tag) == Some(0) {
+                    self.names.absent(written);
+                }
+            }
             (Own::Isolation, back::DATA_ROW) => {
                 let level = Reader(body.get(2..).unwrap_or_default()).value().flatten();
                 self.read_committed = Some(matches!(level, Some(b"read committed" | b"read uncommitted")));
@@ -306,7 +316,7 @@ impl Engine {
                 let json = std::mem::take(json);
                 self.learn_catalog(&json);
             }
-            (Own::Resolve(_) | Own::Catalog(_) | Own::Isolation | Own::Ignore, back::ERROR) => {
+            (Own::Ignore, back::ERROR) => {
                 warn!(error = crate::wire::error::describe_error(body), "a question of the proxy's own failed");
             }
             _ => {}

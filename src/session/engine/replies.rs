@@ -1,7 +1,7 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
 use crate::session::machine::{Reply, Status};
-use crate::sql::{Effect, Name};
+use crate::sql::Effect;
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame, split_cstr};
 
@@ -72,7 +72,6 @@ impl Engine {
             if !self.machine.awaits_reply() {
                 let mark = self.down.len();
                 self.turning = false;
-                self.ending = false;
                 self.on_answered();
                 if self.down.len() > mark {
                     self.down_plain(&mut plain, chunk, mark);
@@ -163,8 +162,9 @@ impl Engine {
     fn ready(&mut self) -> Shown {
         self.turned = None;
         self.down.append(&mut self.withheld);
-        // Requests behind this one are of another transaction: what they have left here is theirs.
-        if self.machine.awaits_reply() {
+        // Requests behind this one are of another transaction: what they have left here is theirs. None has left anything
+        // while it waits for this.
+        if self.machine.awaits_reply() && !self.turning {
             if self.last_meta.is_some() {
                 self.links.wake();
             }
@@ -218,12 +218,26 @@ impl Engine {
                     self.twins.forget(name);
                     self.show_error(Some(&template), body);
                     self.step_failed();
+                } else {
+                    self.twins.confirm(name);
                 }
                 Shown::Instead
             }
-            Special::Parse(name, before) => {
+            Special::Parse(parsed) => {
                 if tag == back::ERROR {
-                    self.unparse(name, before);
+                    self.statements.unparse(parsed);
+                }
+                Shown::Verbatim
+            }
+            Special::Prepares(undo) => {
+                if tag == back::ERROR {
+                    self.statements.unprepare(&undo);
+                }
+                Shown::Verbatim
+            }
+            Special::Deallocates(gone) => {
+                if tag != back::ERROR {
+                    self.statements.forget(&gone);
                 }
                 Shown::Verbatim
             }
@@ -304,16 +318,9 @@ impl Engine {
     fn abandon(&mut self, special: Special) {
         match special {
             Special::Twin(name, _) => self.twins.forget(name),
-            Special::Parse(name, before) => self.unparse(name, before),
+            Special::Parse(parsed) => self.statements.unparse(parsed),
+            Special::Prepares(undo) => self.statements.unprepare(&undo),
             _ => {}
-        }
-    }
-
-    /// A Parse of the client's has failed: what had the name before has it still; the unnamed one is gone.
-    fn unparse(&mut self, name: Name, before: Option<std::rc::Rc<super::extended::Prepared>>) {
-        match before {
-            Some(before) if !name.is_empty() => drop(self.prepared.insert(name, before)),
-            _ => drop(self.prepared.remove(&name)),
         }
     }
 
@@ -325,6 +332,7 @@ impl Engine {
             self.rollback_due = true;
         }
         self.pending.clear();
+        self.unmake_sql_twins();
         self.withheld.clear();
         self.segments.clear();
         if self.machine.is_skipping() && !self.client_unsynced {
@@ -350,6 +358,13 @@ impl Engine {
                 self.put_back_special(id, Special::Own(own));
                 return Shown::Verbatim;
             }
+            (Own::Begin, back::ERROR) => {
+                self.show_error(None, body);
+                self.segments.clear();
+                self.next = Next::Client;
+                self.put_back_special(id, Special::Own(Own::Rollback));
+                return Shown::Instead;
+            }
             (Own::Commit | Own::Rollback, back::READY) => {
                 if self.rechecks() {
                     self.rollback_due = false;
@@ -361,7 +376,7 @@ impl Engine {
                 self.transaction_over();
                 return Shown::Verbatim;
             }
-            (Own::Needed, back::ERROR) => {
+            (Own::Needed | Own::Resolve(_) | Own::Catalog(_) | Own::Isolation, back::ERROR) => {
                 self.show_error(None, body);
                 self.step_failed();
                 return Shown::Instead;
@@ -507,12 +522,17 @@ impl Engine {
                     _ => self.show_or_recheck(Some(&query.template), body),
                 }
                 self.withheld.clear();
+                for piece in query.pieces.iter().skip(at) {
+                    if let PieceRun::Prepare(undo) = piece {
+                        self.statements.unprepare(undo);
+                    }
+                }
                 Shown::Instead
             }
             (_, Some(PieceRun::Own)) => Shown::Instead,
             (_, Some(PieceRun::Write(run))) => self.run_reply(run, false, tag, body),
-            (back::COMMAND_COMPLETE, Some(PieceRun::Prepare(name, prepared))) => {
-                self.sql_prepared.insert(*name, prepared.clone());
+            (back::COMMAND_COMPLETE, Some(PieceRun::Deallocate(gone))) => {
+                self.statements.forget(gone);
                 Shown::Verbatim
             }
             _ => Shown::Verbatim,
@@ -537,6 +557,8 @@ impl Engine {
 
     fn query_ready(&mut self, query: &QueryRun) -> Shown {
         match query.ready {
+            // Its BEGIN has failed already.
+            Ready::Wrapped if query.failed && self.machine.status() == Status::Idle => self.ready(),
             Ready::Wrapped => {
                 self.next = if query.failed { Next::Rollback } else { Next::CommitWrapped };
                 Shown::Instead

@@ -93,8 +93,7 @@ impl Engine {
         let mut body = Cow::Borrowed(body);
         for (sql, twin) in &self.sql_twins {
             let Some(at) = memchr::memmem::find(&body, format!("\"{}\"", twin.name).as_bytes()) else { continue };
-            let own = self.sql_prepared.iter().find(|(_, prepared)| prepared.sql == *sql);
-            let Some((own, _)) = own else { continue };
+            let Some(own) = self.statements.name_by_sql(sql) else { continue };
             let end = at.saturating_add(twin.name.len()).saturating_add(1);
             let parts = [body.get(..=at), Some(own.as_bytes()), body.get(end..)];
             body = Cow::Owned(parts.into_iter().flatten().flatten().copied().collect());

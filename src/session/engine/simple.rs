@@ -17,7 +17,11 @@ use super::extended::{SqlPrepared, other_way};
 use super::own::Own;
 use super::rows::Template;
 use super::run::{Form, Run};
+use super::statements::{Deallocated, MadeBySql};
 use super::{Engine, Next, Special, Step};
+
+/// Before a query of the client's, in the same message.
+const BEGIN: &[u8] = b"BEGIN;";
 
 /// What one statement of a query is to us.
 #[derive(Debug)]
@@ -49,7 +53,8 @@ pub(super) enum PieceRun {
     Plain,
     /// Ours: not shown.
     Own,
-    Prepare(Name, Rc<SqlPrepared>),
+    Prepare(MadeBySql),
+    Deallocate(Deallocated),
     Write(Box<Run>),
     /// Its error is replaced by this one.
     Refused(Vec<u8>),
@@ -105,20 +110,20 @@ impl Part {
     fn is_control(&self) -> bool {
         matches!(self.judged.act, Act::Control(_))
     }
+
+    fn deallocates(&self) -> bool {
+        matches!(self.judged.effect, Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll)
+    }
+
+    /// What stands behind it can only be judged when it is done.
+    fn shifts(&self) -> bool {
+        self.judged.unsettles || self.judged.ddl || self.deallocates() || matches!(self.judged.act, Act::Prepare(..))
+    }
 }
 
 impl Judged {
     fn new(act: Act) -> Self {
         Self { act, unsettles: false, ddl: false, warning: None, active: false, unread: false, effect: Effect::None }
-    }
-
-    /// Whether what stands behind it can be judged only when it is done.
-    fn shifts(&self) -> bool {
-        let statements = matches!(
-            self.effect,
-            Effect::Prepare(_) | Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll
-        );
-        self.unsettles || self.ddl || statements
     }
 
     /// From a decision about a statement.
@@ -152,8 +157,10 @@ impl Engine {
         }
         self.segment = None;
         // A simple query takes the place of the unnamed statement and of the unnamed portal.
-        self.prepared.remove(&Name::EMPTY);
-        self.portals.remove(&Name::EMPTY);
+        if !self.client_unsynced {
+            self.statements.close_unnamed();
+            self.portals.remove(&Name::EMPTY);
+        }
         match self.query(text, true) {
             Step::Verbatim => {
                 self.client_unsynced = false;
@@ -177,9 +184,10 @@ impl Engine {
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
         let ending = control && (self.transaction_matters() || self.is_capturing());
+        let whole_as_is = whole && !parts.iter().any(Part::deallocates);
         let split = whole && (control && parts.len() > 1 && ours || shifts(&parts));
         if !ours && !ending && !split {
-            return if whole { self.pass_query(parts) } else { self.send_query(text, parts) };
+            return if whole_as_is { self.pass_query(parts) } else { self.send_query(text, parts, false) };
         }
         // What it does hangs on what is not answered yet.
         if self.machine.awaits_reply() {
@@ -194,10 +202,10 @@ impl Engine {
         if !ours {
             return if self.poisoned.is_some() && commits(&parts) {
                 self.refuse_commit()
-            } else if whole {
+            } else if whole_as_is {
                 self.pass_query(parts)
             } else {
-                self.send_query(text, parts)
+                self.send_query(text, parts, false)
             };
         }
         self.client_unsynced = false;
@@ -254,7 +262,10 @@ impl Engine {
         if matches!(judged.act, Act::Control(_)) {
             self.settings_revert();
         }
-        self.forget_statements(judged.effect);
+        if matches!(judged.effect, Effect::DeallocateAll | Effect::DiscardAll) {
+            self.unmake_sql_twins();
+            self.twins.take_all();
+        }
     }
 
     fn judge(&mut self, sql: &[u8]) -> Option<Judged> {
@@ -287,10 +298,10 @@ impl Engine {
 
     /// Decides about an EXECUTE in a query.
     fn decide_executed(&mut self, name: &Name, sql: &[u8], statement: &Statement) -> Option<Decision> {
-        if let Some(prepared) = self.sql_prepared.get(name).cloned() {
+        if let Some(prepared) = self.statements.by_sql(name).cloned() {
             return self.decide_twin(&prepared, sql, statement);
         }
-        let Some(prepared) = self.prepared.get(name).cloned() else { return self.decide(sql, statement, &[]) };
+        let Some(prepared) = self.statements.get(name).cloned() else { return self.decide(sql, statement, &[]) };
         Some(match self.decide_prepared(&prepared)? {
             Decision::Write(_) => Decision::Refuse(other_way("the extended protocol")),
             other => other,
@@ -415,6 +426,9 @@ impl Engine {
             && let Some(form) = &write.alone
             && (idle || only_alone(part) && !self.wrapped)
         {
+            if self.journal_is_behind() && !self.flush_or_poison() {
+                return Step::Wait;
+            }
             self.take_effect(&part.judged);
             return self.run_alone(text, part.start..part.end, write, form);
         }
@@ -435,16 +449,21 @@ impl Engine {
             };
         }
         let writes = parts.iter().any(|p| matches!(p.judged.act, Act::Write(_)));
-        if idle && writes && self.status() == Status::Idle {
-            self.wrap_simple();
-        }
-        self.send_query(text, parts)
+        let opens = idle && writes && self.status() == Status::Idle;
+        self.wrapped |= opens;
+        self.send_query(text, parts, opens)
     }
 
-    /// Sends a query with the capturing texts in their places.
-    fn send_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
+    /// Sends a query with the capturing texts in their places, `opens` a block of ours around it.
+    fn send_query(&mut self, text: &[u8], parts: Vec<Part>, opens: bool) -> Step {
         let (mut sql, mut inserted, mut at) = (Vec::with_capacity(text.len()), Vec::new(), 0);
         let mut pieces = Vec::with_capacity(parts.len());
+        if opens {
+            // In one query with what it is for: should it fail, nothing else runs.
+            sql.extend_from_slice(BEGIN);
+            inserted.push(Inserted { at: 0, len: BEGIN.len(), instead: 0 });
+            pieces.push(PieceRun::Own);
+        }
         for part in parts {
             self.take_effect(&part.judged);
             sql.extend_from_slice(text.get(at..part.start).unwrap_or_default());
@@ -471,14 +490,17 @@ impl Engine {
                     };
                     pieces.push(PieceRun::Write(Box::new(Run::new(write, form, Vec::new()))));
                 }
-                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(name, prepared)),
+                Act::Prepare(name, prepared) => pieces.push(PieceRun::Prepare(self.statements.prepare(name, prepared))),
                 Act::Refuse(refusal) => {
                     // What stands before it is answered as if the server itself had refused.
                     sql.extend_from_slice(&Self::failing(&refusal.message));
                     at = part.end;
                     pieces.push(PieceRun::Refused(report(&refusal, Severity::Error).frame()));
                 }
-                Act::Pass | Act::Control(_) => pieces.push(PieceRun::Plain),
+                Act::Pass | Act::Control(_) => pieces.push(match self.statements.deallocates(part.judged.effect) {
+                    Some(gone) => PieceRun::Deallocate(gone),
+                    None => PieceRun::Plain,
+                }),
             }
             sql.extend_from_slice(text.get(at..part.end).unwrap_or_default());
             at = part.end;
@@ -669,7 +691,7 @@ impl Engine {
         let mut segments: Vec<(usize, usize, bool)> = Vec::new();
         for part in parts {
             // What comes behind these has to be judged when they are done.
-            let apart = part.is_control() || part.judged.shifts();
+            let apart = part.is_control() || part.shifts();
             match segments.last_mut() {
                 Some((_, end, false)) if !apart => *end = part.end,
                 _ => segments.push((part.start, part.end, apart)),
@@ -729,7 +751,7 @@ fn shifts(parts: &[Part]) -> bool {
     let mut shifted = false;
     parts.iter().any(|part| {
         let behind = shifted && part.judged.active;
-        shifted |= part.judged.shifts();
+        shifted |= part.shifts();
         behind
     })
 }

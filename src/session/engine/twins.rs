@@ -14,6 +14,8 @@ type Key = (Rc<[u8]>, Box<[u32]>);
 #[derive(Debug, Default)]
 pub(super) struct Twins {
     by_text: HashMap<Key, Twin>,
+    /// Counts the Syncs: up to each the server passes over what stands behind an error.
+    batch: u64,
     /// Number of the next name, and clock of the uses.
     next: u64,
 }
@@ -22,6 +24,8 @@ pub(super) struct Twins {
 struct Twin {
     name: TwinName,
     used: u64,
+    /// In which batch it was sent, until the server has said that it is there.
+    unsure: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,17 +56,34 @@ impl Twins {
         let key: Key = (sql.into(), types.into());
         if let Some(twin) = self.by_text.get_mut(&key) {
             twin.used = now;
-            return (twin.name, Need::Nothing);
+            if twin.unsure.is_none_or(|batch| batch == self.batch) {
+                return (twin.name, Need::Nothing);
+            }
+            let old = std::mem::replace(&mut twin.name, TwinName(now));
+            twin.unsure = Some(self.batch);
+            return (twin.name, Need::Parse { close: Some(old) });
         }
         let close = if self.by_text.len() < KEPT { None } else { self.drop_oldest() };
         let name = TwinName(now);
-        self.by_text.insert(key, Twin { name, used: now });
+        self.by_text.insert(key, Twin { name, used: now, unsure: Some(self.batch) });
         (name, Need::Parse { close })
     }
 
     fn drop_oldest(&mut self) -> Option<TwinName> {
         let key = self.by_text.iter().min_by_key(|(_, twin)| twin.used).map(|(key, _)| key.clone())?;
         self.by_text.remove(&key).map(|twin| twin.name)
+    }
+
+    /// A Sync was sent.
+    pub(super) fn next_batch(&mut self) {
+        self.batch += 1;
+    }
+
+    /// The server has it.
+    pub(super) fn confirm(&mut self, name: TwinName) {
+        if let Some(twin) = self.by_text.values_mut().find(|twin| twin.name == name) {
+            twin.unsure = None;
+        }
     }
 
     /// The server does not have it after all.
@@ -90,6 +111,19 @@ mod tests {
         twins.forget(a);
         assert!(matches!(twins.take(b"select 1", &[]), (name, Need::Parse { .. }) if name != a));
         assert_eq!(twins.take_all().len(), 2);
+    }
+
+    #[test]
+    fn behind_a_sync_only_the_servers_word_counts() {
+        let mut twins = Twins::default();
+        let (first, _) = twins.take(b"select 1", &[]);
+        twins.next_batch();
+        let (second, need) = twins.take(b"select 1", &[]);
+        assert!(second != first && matches!(need, Need::Parse { close: Some(old) } if old == first));
+        twins.forget(first); // the server has passed it over: the second one stays
+        twins.confirm(second);
+        twins.next_batch();
+        assert!(matches!(twins.take(b"select 1", &[]), (name, Need::Nothing) if name == second));
     }
 
     #[test]
