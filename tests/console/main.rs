@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
+use common::node::Node;
 use common::{Cluster, PATIENCE, Pg, Proxy, eventually, proc, proxy};
 
 const CONSOLE: &str = "[node]\nadmin = \"127.0.0.1:0\"\n";
@@ -62,7 +63,11 @@ fn psql_sees_what_there_is() {
                  [[table]]\nname = \"public.a\"\nwhere = \"n > 0\"\ncolumns = [\"k\", \"n\"]\nrename = { b = \"x.y\" }\n\
                  [[table]]\nname = \"public.*\"\ndelivery = \"ack\"\ntriggers = \"skip\"\n\
                  conflict = { resolve = \"last\", by = \"column:at\", prefer = \"a\" }\n";
-    let proxy = Proxy::start(&Cluster::shared(Pg::V15), &format!("{CONSOLE}{rules}"));
+    // Rules are for a database that has a journal.
+    let tables = "create table a (k int primary key, n int, at timestamptz)";
+    let node = Node::start(Pg::V15, tables, rules);
+    let control = format!("control = \"user=postgres dbname={}\"\n", node.database);
+    let proxy = Proxy::start(&node.cluster, &format!("{CONSOLE}{control}{rules}"));
     assert_eq!(shown(&proxy, "show version"), concat!("version\npgcanon ", env!("CARGO_PKG_VERSION"), "\n"));
     assert_eq!(shown(&proxy, "SHOW Lanes;"), "statement|lane|reason|count\n");
     assert_eq!(

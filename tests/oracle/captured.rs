@@ -89,12 +89,30 @@ fn errors_and_their_positions() {
             "update t set b = random()::text, a = 1/(id-1) where id = 1",
             "update t as x set t.a = 1",
             "update t set a = sum(a)",
+            "update t set b = 'größe' || nope where id = 1 returning 'ß'",
+            "/* ünï */ update t set b = random()::text || 'é' where nöpe = 1",
+            "insert into t values (200, 1, 'é'), (201, nope, 'ß')",
+            "insert into t values (50) returning /* é */ a, nope, b",
+            "insert into t values (50), (1) returning id, a",
+            "update t set b = (select md5(b)) where id = 1 and",
+            "update t set a = 1 where id = 1 and",
+            "update t set a = 1 where id = 1 returning",
+            "update t set a = 1 where id = 1 returning a,",
+            "delete from t where id = (1",
+            "delete from t where id = 1)",
+            "insert into t select 70, 1, 'é' from",
+            "update t set a = 1 where id = 1; select 'é' + 1; update t set b = random()::text where nope",
+            "select 'é'; update t set b = random()::text where nope",
+            "update t set a = 2 where id = 1; update t set",
+            "/* é */ set local work_mem = '1MB'; update t set b = (select nope) where id = 1",
         ] {
             c.query(sql);
             c.pipeline(&[parse("", sql, &[]), bind("", "", &[]), describe(b'P', ""), execute("", 0), sync()]);
             c.ready();
             c.query("begin");
             c.query(sql);
+            c.query("rollback");
+            c.query(format!("begin; /* é */ {sql}"));
             c.query("rollback");
         }
         c.query("select count(*) from t");
@@ -171,15 +189,24 @@ fn row_limits_and_portals() {
             "insert into s (r) select 1 from generate_series(1, 4)",
             "delete from t where id = 99",
         ] {
-            c.pipeline(&[
-                parse("", sql, &[]),
-                bind("", "", &[]),
-                describe(b'P', ""),
-                execute("", 1),
-                execute("", 1),
-                sync(),
-            ]);
-            c.ready();
+            for limit in [0, 1] {
+                c.pipeline(&[
+                    parse("", sql, &[]),
+                    bind("", "", &[]),
+                    describe(b'P', ""),
+                    execute("", limit),
+                    describe(b'P', ""),
+                    execute("", limit),
+                    sync(),
+                ]);
+                c.ready();
+                c.query("begin");
+                c.pipeline(&[parse("", sql, &[]), bind("q", "", &[]), execute("q", limit), sync()]);
+                c.ready();
+                c.pipeline(&[execute("q", limit), sync()]);
+                c.ready();
+                c.query("rollback");
+            }
         }
         c.query("begin");
         c.pipeline(&[parse("", rows, &[]), bind("p", "", &[]), execute("p", 2), flush()]);
@@ -197,10 +224,14 @@ fn prepared_statements_in_every_way() {
         c.query("prepare ins as insert into s (r) values ($1) returning id");
         c.query("execute up (1, 1); execute ins (5); execute up (1, 99)");
         c.query("execute up (1); execute nope; select 1");
+        c.query("/* é */ execute up (nope, 1)");
+        c.query("select 'é'; execute up (1, nope)");
+        c.query("prepare \"U\"\"p\" (int) as update t set a = $1 where id = 1 returning a; execute \"U\"\"p\" (1, 2)");
+        c.query("execute \"U\"\"p\" (3)");
         c.query("execute up ('x', 1)");
         c.pipeline(&[parse("w", "update t set b = $1 || (select '') where id = $2", &[]), describe(b'S', "w"), sync()]);
         c.ready();
-        c.query("execute w ('x', 1)");
+        // `execute w (…)` is refused: what was prepared on the wire is executed there.
         c.query("select name, from_sql, parameter_types from pg_prepared_statements order by 1");
         c.pipeline(&[parse("w", "select 1", &[]), sync()]);
         assert_eq!(states(&c.ready()), ["42P05"]);
@@ -246,6 +277,20 @@ fn notices_statuses_and_notifications_in_their_place() {
         c.query("begin; update t set b = says('in a block') where id = 1; commit");
         c.query("update t set b = set_config('application_name', 'me', false) where id = 1");
         c.query("update t set b = set_config('datestyle', 'german', false) where id = 1 returning now() > '1.1.2020'");
+        c.query("update t set b = says('none') where id = 1 and a / 0 = 1 returning b");
+        c.query("insert into t values (40, 1, says('dup')) returning says('ret')");
+        let long = "x".repeat(70);
+        for sql in [
+            format!("update t set b = md5(b) where id = 1 returning b as é{long}"),
+            format!("update t set b = b where id = 1 returning b as {long}"),
+            format!("insert into s (r) select 1 as {long}"),
+        ] {
+            c.query(&sql);
+            c.query(format!("begin; {sql}; commit"));
+            c.query(format!("select 1; {sql}"));
+            c.pipeline(&[parse("", &sql, &[]), bind("", "", &[]), describe(b'P', ""), execute("", 0), sync()]);
+            c.ready();
+        }
         c.query("listen here; update t set a = 1, b = pg_notify('here', 'hello') || '' where id = 1");
         c.query("begin; select pg_notify('here', 'later'); insert into s (r) values (1); commit");
         c.query("show datestyle; show application_name; show search_path");
@@ -319,6 +364,97 @@ fn pipelines() {
         c.quiet();
         c.pipeline(&[write("insert into s (r) values (2) returning id"), flush()]);
         c.until(b'C');
+        c.send(&sync());
+        c.ready();
+    });
+}
+
+#[test]
+fn commits_that_fail() {
+    same_captured(|c| {
+        ready(c);
+        c.query("create table d (a int primary key, b int unique deferrable initially deferred); insert into d values (1, 1)");
+        c.query("create table f (id int primary key, d int references d deferrable initially deferred)");
+        for sql in [
+            "insert into d values (2, 1)",
+            "insert into d values (3, 1) returning a, b",
+            "insert into d select 4, 1",
+            "insert into f values (1, 99) returning *",
+            "select 1; insert into f values (2, 99)",
+            "insert into f values (3, 99); select 1; select 2",
+            "set local work_mem = '1MB'; insert into f values (4, 99)",
+        ] {
+            c.query(sql);
+            c.query(format!("begin; {sql}; commit"));
+            c.query("begin");
+            c.query(sql);
+            c.query("commit");
+            let one = sql.rsplit("; ").next().expect("a statement");
+            c.pipeline(&[parse("", one, &[]), bind("", "", &[]), describe(b'P', ""), execute("", 0), sync()]);
+            c.ready();
+        }
+        c.query("select * from d; select * from f");
+        c.query("create function told() returns trigger language plpgsql as $$ begin raise notice 'told %', new.a; return null; end $$");
+        c.query("create constraint trigger told after insert on d deferrable initially deferred for each row execute function told()");
+        c.query("insert into d values (10, 10) returning a");
+        c.query("insert into d values (11, 11); select 1");
+        c.query("begin; insert into d values (12, 12); select 2; commit");
+    });
+}
+
+/// Tables without a key: their statements are locked, in a block of ours.
+#[test]
+fn locked_statements() {
+    same_captured(|c| {
+        ready(c);
+        c.query("insert into k values ('a', 1), ('b', 2), ('c', 3)");
+        let write = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), describe(b'P', ""), execute("", 0)].concat();
+        for sql in [
+            "update k set n = n + 1",
+            "update k set n = 200",
+            "update k set n = n + 1 where nope",
+            "delete from k where n = 99",
+            "truncate k",
+        ] {
+            c.query(sql);
+            c.query(format!("select 'é'; {sql}; select 1"));
+            c.pipeline(&[write(sql), sync()]);
+            c.ready();
+            c.pipeline(&[
+                write("select 1"),
+                write(sql),
+                write("select 2"),
+                sync(),
+                write(sql),
+                write("select 3"),
+                sync(),
+            ]);
+            c.ready();
+            c.ready();
+            c.pipeline(&[write(sql), write("select 1/0"), write(sql), sync(), write("select 4"), sync()]);
+            c.ready();
+            c.ready();
+            c.pipeline(&[
+                write(sql),
+                sync(),
+                query("select 5"),
+                write(sql),
+                sync(),
+                query(sql),
+                query("begin; select 6"),
+            ]);
+            for _ in 0..5 {
+                c.ready();
+            }
+            c.query("rollback");
+            c.pipeline(&[query(format!("{sql}; {sql}")), query("select 7"), write("select 8"), sync()]);
+            for _ in 0..3 {
+                c.ready();
+            }
+        }
+        c.pipeline(&[write("update k set n = 1"), flush()]);
+        c.until(b'C');
+        c.quiet();
         c.send(&sync());
         c.ready();
     });

@@ -102,7 +102,9 @@ fn sql_cursors() {
         c.query("declare h cursor with hold for select * from generate_series(1, 3)");
         c.query("fetch all in h");
         c.query("close all");
-        c.query("create temp table t as select generate_series(1, 3) a");
+        // CREATE TABLE AS is refused where a rule would replicate the table but not the rows it is made with.
+        c.query("create temp table t (a int, id int primary key)");
+        c.query("insert into t select i, i from generate_series(1, 3) i");
         c.query("begin; declare w cursor for select a from t for update; fetch w");
         c.query("update t set a = 10 where current of w");
         c.query("delete from t where current of w");

@@ -215,6 +215,7 @@ fn condition(text: &str) -> Expr {
 }
 
 /// As the server shows it: `BETWEEN` and `IN` are comparisons, and chains are one node.
+#[allow(clippy::result_large_err, reason = "either way it is moved on")]
 fn normal(expr: Expr) -> Expr {
     let all = |list: Vec<Expr>| list.into_iter().map(normal).collect::<Vec<_>>();
     match expr {

@@ -92,6 +92,11 @@ impl Assembler {
         Ok(Some(if self.left == 0 { Piece::Joined(bytes) } else { Piece::Begin { bytes } }))
     }
 
+    /// What is held of a frame that cannot be.
+    pub(super) fn take_held(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+
     /// Puts a frame that has begun back, to wait for all of it after all.
     pub(super) fn hold(&mut self, begun: Vec<u8>) {
         self.left = 0;

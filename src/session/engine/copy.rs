@@ -148,7 +148,7 @@ impl Engine {
         let template = Rc::new(Template { rewritten: temp.copy.clone(), original: prepared.sql.clone() });
         let twin = self.twin(&temp.copy.sql, &prepared.types, template.clone()).bytes();
         let bind = Bind { statement: &twin, ..bind.clone() };
-        self.send(Special::Bind(template), |out| bind.put(out));
+        self.send(Special::Bind(template, false), |out| bind.put(out));
         let bound = Bound::Write { write, form: Form::IntoTemp, params: Vec::new(), binary: true };
         self.portals.insert(portal, Rc::new(bound));
         Step::Done

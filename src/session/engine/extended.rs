@@ -63,6 +63,15 @@ pub(super) enum Bound {
         /// The image comes in binary.
         binary: bool,
     },
+    /// One that shows no rows, and has run.
+    Spent,
+}
+
+impl Prepared {
+    /// How many parameters the server wants: those that are declared and those that are used.
+    fn params(&self) -> usize {
+        self.types.len().max(usize::from(self.statement.max_param))
+    }
 }
 
 impl Engine {
@@ -188,6 +197,12 @@ impl Engine {
         prepared: &Rc<Prepared>,
         write: Arc<Write>,
     ) -> Step {
+        // With too few or too many the server says so, of the client's own statement.
+        let formats = bind.formats.len();
+        if bind.params.len() != prepared.params() || formats > 1 && formats != bind.params.len() {
+            self.portals.remove(&portal);
+            return self.pass(frame);
+        }
         let write = match settle_params(write, bind) {
             Ok(write) => write,
             Err(Decision::Refuse(refusal)) => {
@@ -243,7 +258,7 @@ impl Engine {
         let twin = self.twin(&rewritten.sql, &prepared.types, template.clone()).bytes();
         let (results, binary) = if write.returning { with_one_more(&bind.results) } else { (vec![BINARY], true) };
         let bind = Bind { statement: &twin, results, ..bind.clone() };
-        self.send(Special::Bind(template), |out| bind.put(out));
+        self.send(Special::Bind(template, write.returning), |out| bind.put(out));
         self.portals.insert(portal, Rc::new(Bound::Write { write, form: Form::Imaged, params, binary }));
         Step::Done
     }
@@ -284,7 +299,7 @@ impl Engine {
         let template = Rc::new(Template { rewritten: form.text.clone(), original: prepared.sql.clone() });
         let twin = self.twin(&form.text.sql, &types, template.clone()).bytes();
         let bind = Bind { portal: bind.portal, statement: &twin, formats, params: values, results };
-        self.send(Special::Bind(template), |out| bind.put(out));
+        self.send(Special::Bind(template, form.result == AloneResult::Rows), |out| bind.put(out));
         self.journalled(write, metas);
         let bound = Bound::Write { write: write.clone(), form: Form::Alone(form.result), params: Vec::new(), binary };
         self.portals.insert(portal, Rc::new(bound));
@@ -295,12 +310,15 @@ impl Engine {
         self.client_unsynced = true;
         let portal = body.strip_prefix(b"P").and_then(split_cstr).map(|(name, _)| Name::from_bytes(name));
         let bound = portal.and_then(|name| self.portals.get(&name));
-        let Some(Bound::Write { write, form, .. }) = bound.map(|bound| &**bound) else { return self.pass(frame) };
-        if matches!(form, Form::AsIs | Form::IntoTemp) {
-            return self.pass(frame);
-        }
-        let run = Run::new(write.clone(), *form, Vec::new());
-        self.note_special(frame, Special::Describe { rows: run.shows_rows(), cut: run.cuts_rows(), simple: false });
+        let (rows, cut) = match bound.map(|bound| &**bound) {
+            Some(Bound::Write { write, form, .. }) if !matches!(form, Form::AsIs | Form::IntoTemp) => {
+                let run = Run::new(write.clone(), *form, Vec::new());
+                (run.shows_rows(), run.cuts_rows())
+            }
+            Some(Bound::Spent) => (false, false),
+            _ => return self.pass(frame),
+        };
+        self.note_special(frame, Special::Describe { rows, cut, simple: false });
         Step::Verbatim
     }
 
@@ -310,6 +328,7 @@ impl Engine {
         let Some(bound) = self.portals.get(&Name::from_bytes(name)).cloned() else { return self.pass(frame) };
         match &*bound {
             Bound::Control(effect) => self.execute_control(frame, *effect),
+            Bound::Spent => self.execute_spent(frame, name),
             Bound::Prepare(name, made) => {
                 let undo = self.statements.prepare(*name, made.clone());
                 self.note_special(frame, Special::Prepares(undo));
@@ -317,7 +336,7 @@ impl Engine {
             }
             Bound::Deallocate(effect) => {
                 if matches!(effect, Effect::DeallocateAll | Effect::DiscardAll) {
-                    self.sql_twins.clear();
+                    self.unmake_sql_twins();
                     self.twins.take_all();
                 }
                 match self.statements.deallocates(*effect) {
@@ -329,6 +348,9 @@ impl Engine {
             Bound::Write { write, form, params, binary } => {
                 self.before_execute(write);
                 let run = Run::new(write.clone(), *form, params.clone());
+                if !run.shows_rows() {
+                    self.portals.insert(Name::from_bytes(name), Rc::new(Bound::Spent));
+                }
                 let special = |run| Special::Execute(Box::new(run), *binary);
                 let limit = Reader(rest).u32().unwrap_or(0);
                 // With a limit the server would stop at our rows, and never say that it is complete.
@@ -340,6 +362,17 @@ impl Engine {
                 Step::Verbatim
             }
         }
+    }
+
+    /// The client's own portal could not be run again; ours could, for it has rows. One that cannot takes its place.
+    fn execute_spent(&mut self, frame: &[u8], portal: &[u8]) -> Step {
+        let ignored = || Special::Own(Own::Ignore);
+        let twin = self.twin(b"UNLISTEN pgcanon", &[], Rc::default()).bytes();
+        let bind = Bind { portal, statement: &twin, formats: vec![], params: vec![], results: vec![] };
+        self.send(ignored(), |out| put_close(out, b'P', portal));
+        self.send(ignored(), |out| bind.put(out));
+        self.send(ignored(), |out| put_execute(out, portal, 0));
+        self.pass(frame)
     }
 
     fn execute_control(&mut self, frame: &[u8], effect: Effect) -> Step {
@@ -461,11 +494,16 @@ impl Engine {
         if twin.made.as_deref() == Some(sql) {
             return;
         }
-        let old = twin.made.replace(sql.to_vec()).map(|_| twin.name.clone());
-        if let Some(old) = old {
-            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', old.as_bytes()));
-        }
+        twin.made = Some(sql.to_vec());
+        let name = twin.name.clone();
+        // Perhaps there is an older one; closing none is no error.
+        self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', name.as_bytes()));
         self.own_execute(sql, &[], &[], || Own::Needed);
+    }
+
+    /// Whether they are there is not known any more.
+    pub(super) fn unmake_sql_twins(&mut self) {
+        self.sql_twins.values_mut().for_each(|twin| twin.made = None);
     }
 
     fn pass(&mut self, frame: &[u8]) -> Step {

@@ -20,12 +20,11 @@ impl Engine {
     ///
     /// `rows` is how many images the journal row holds.
     pub(crate) fn committed_answers(&self, rows: u64) -> Option<Vec<u8>> {
-        let mut out = Vec::new();
+        let mut out = self.withheld.clone();
         for (id, request) in self.machine.outstanding() {
             let special = self.specials.iter().find(|(special, _)| *special == id).map(|(_, special)| special);
             match (special, request) {
                 (Some(Special::Own(Own::Commit)), _) => {
-                    out.extend_from_slice(&self.withheld);
                     put_frame(&mut out, back::READY, b"I");
                 }
                 (Some(Special::Own(_) | Special::Step(_) | Special::Twin(..) | Special::HiddenSync), _) => {}
@@ -43,7 +42,7 @@ impl Engine {
                 (None | Some(Special::Parse(..)), Request::Parse { .. }) => {
                     put_frame(&mut out, back::PARSE_COMPLETE, &[])
                 }
-                (None | Some(Special::Bind(_)), Request::Bind { .. }) => put_frame(&mut out, back::BIND_COMPLETE, &[]),
+                (None | Some(Special::Bind(..)), Request::Bind { .. }) => put_frame(&mut out, back::BIND_COMPLETE, &[]),
                 (None, Request::CloseStatement(_) | Request::ClosePortal(_)) => {
                     put_frame(&mut out, back::CLOSE_COMPLETE, &[]);
                 }

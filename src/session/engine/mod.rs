@@ -12,8 +12,10 @@ mod names;
 mod own;
 mod pending;
 mod replies;
+mod reports;
 mod rows;
 mod run;
+mod settings;
 mod simple;
 mod statements;
 mod twins;
@@ -33,7 +35,7 @@ use crate::session::machine::{Machine, RequestId, Status};
 use crate::sql::statement::Statement;
 use crate::sql::{Effect, LexOptions, Lexer, Name, TokenKind, ident};
 use crate::wire::extended::put_flush;
-use crate::wire::frame::{BadFrame, Frame};
+use crate::wire::frame::Frame;
 use crate::wire::message::{back, front, split_cstr};
 
 use assemble::{Assembler, HEADER, Piece};
@@ -43,7 +45,8 @@ use own::Own;
 use pending::Pending;
 use rows::Template;
 use run::{Form, Run};
-use simple::QueryRun;
+use settings::Reported;
+use simple::{QueryRun, Ready, Segment};
 use statements::{Deallocated, MadeBySql, Parsed, Statements};
 use twins::{TwinName, Twins};
 
@@ -68,8 +71,8 @@ enum Special {
     Prepares(MadeBySql),
     /// The client's Close, or its Execute of a `DEALLOCATE`.
     Deallocates(Deallocated),
-    /// The client's own Bind, of a twin.
-    Bind(Rc<Template>),
+    /// The client's own Bind, of a twin; with whether that has one more column.
+    Bind(Rc<Template>, bool),
     /// A Describe of a portal whose statement is a twin; `simple` where the client has sent none.
     Describe {
         rows: bool,
@@ -82,6 +85,10 @@ enum Special {
     Query(Box<QueryRun>),
     /// In the place of a refused statement: its error is replaced by this one.
     Refused(Vec<u8>),
+    /// The Parse of a refused query: an error of the server's own goes before the refusal.
+    Checked(Vec<u8>, Template),
+    /// The Parse of a query whose rewritten text met an error of syntax, this one.
+    Recheck(Vec<u8>),
     /// A ReadyForQuery that the client must not see.
     HiddenSync,
     /// A Sync of ours that ends what an error of ours has begun.
@@ -133,6 +140,8 @@ pub(crate) struct Engine {
     appender: Option<Appender>,
     client_in: Assembler,
     server_in: Assembler,
+    /// The first ReadyForQuery has come.
+    greeted: bool,
     /// Type of a reply that nobody asked for.
     unexpected: Option<u8>,
     streaming: Streaming,
@@ -150,6 +159,7 @@ pub(crate) struct Engine {
     /// The Query or Execute that was sent last: COPY data is for it.
     asked: Option<RequestId>,
     parameters: BTreeMap<Vec<u8>, Vec<u8>>,
+    reported: Reported,
 
     // === names and statements ===
     names: Names,
@@ -199,11 +209,17 @@ pub(crate) struct Engine {
     /// The query that is to be run in parts cannot be read.
     syntax_failed: bool,
     /// Rest of a query that is run piece by piece.
-    segments: VecDeque<Vec<u8>>,
+    segments: VecDeque<(usize, Vec<u8>)>,
+    /// Of which query that is, and where it has got to.
+    segment: Option<Segment>,
     /// A block has to be put around them first.
     wrap_segments: bool,
     /// The tag that a wrapped query ends with.
     withheld: Vec<u8>,
+    /// The RowDescription of a simple query, which the server sends when the rows are there.
+    held_rows: Vec<u8>,
+    /// A query whose rewritten text met an error of syntax, and the error: the server is asked about the client's own.
+    recheck: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Engine {
@@ -216,6 +232,7 @@ impl Engine {
             appender: None,
             client_in: Assembler::default(),
             server_in: Assembler::default(),
+            greeted: false,
             unexpected: None,
             streaming: Streaming::Pass,
             hold_whole: false,
@@ -228,6 +245,7 @@ impl Engine {
             specials: VecDeque::new(),
             asked: None,
             parameters: BTreeMap::new(),
+            reported: Reported::default(),
             names: Names::default(),
             private: None,
             private_as_of: 0,
@@ -253,6 +271,9 @@ impl Engine {
             drop_query: false,
             syntax_failed: false,
             segments: VecDeque::new(),
+            segment: None,
+            held_rows: Vec::new(),
+            recheck: None,
             wrap_segments: false,
             withheld: Vec::new(),
         }
@@ -267,10 +288,11 @@ impl Engine {
         self.waiting || self.machine.is_congested()
     }
 
-    /// Whether something is under way that the client's end must not cut short: not what it has left without a Sync.
+    /// Whether something is under way that the client's end must not cut short: not what it has left without a Sync, or the
+    /// end of its data.
     pub(crate) fn is_busy(&self) -> bool {
-        let owed = self.machine.awaits_reply() && !self.machine.takes_copy_data();
-        self.waiting || owed && !self.machine.is_lost() && !self.client_unsynced
+        let left = self.machine.is_lost() || self.client_unsynced || self.machine.takes_copy_data();
+        self.waiting || self.machine.awaits_reply() && !left
     }
 
     /// Outside of a transaction, nothing asked, nothing held.
@@ -304,19 +326,6 @@ impl Engine {
             // It broke the protocol: the server hears the rest of it and hangs up.
             return self.backlog.is_empty();
         }
-        let clean = self.up.is_empty();
-        self.client_chunk(chunk).unwrap_or_else(|bad| {
-            // The server says what is wrong with it, and ends the session.
-            debug!(%bad, "client broke the protocol");
-            self.machine.lose();
-            if !clean || !self.up.is_empty() {
-                self.up.extend_from_slice(chunk);
-            }
-            clean
-        })
-    }
-
-    fn client_chunk(&mut self, chunk: &[u8]) -> Result<bool, BadFrame> {
         // Up to here the chunk goes as it is, and nothing else was put out.
         let mut plain = self.up.is_empty().then_some(0);
         let mut rest = chunk;
@@ -328,7 +337,19 @@ impl Engine {
             }
             let whole = self.hold_whole;
             let mark = self.up.len();
-            let piece = self.client_in.next(&mut rest, |tag, _| client_wait(tag, whole))?;
+            let piece = match self.client_in.next(&mut rest, |tag, len| client_wait(tag, len, whole)) {
+                Ok(piece) => piece,
+                Err(bad) => {
+                    // The server says what is wrong with it, and ends the session.
+                    debug!(%bad, "client broke the protocol");
+                    self.machine.lose();
+                    self.put_plain(&mut plain, chunk, mark);
+                    let held = self.client_in.take_held();
+                    self.up.extend_from_slice(&held);
+                    self.up.extend_from_slice(rest);
+                    return false;
+                }
+            };
             let end = chunk.len() - rest.len();
             let Some(piece) = piece else {
                 if !self.client_in.at_boundary() {
@@ -375,6 +396,7 @@ impl Engine {
                     self.backlog.extend_from_slice(&bytes);
                 }
                 (Step::Wait, Piece::Whole(_) | Piece::More(_)) => {
+                    // What has passed goes before the Flush that asks for its answers.
                     let mark = self.up.len();
                     self.put_plain(&mut plain, chunk, mark);
                     self.wait();
@@ -383,11 +405,11 @@ impl Engine {
             }
         }
         if plain == Some(chunk.len()) {
-            return Ok(true);
+            return true;
         }
         let mark = self.up.len();
         self.put_plain(&mut plain, chunk, mark);
-        Ok(false)
+        false
     }
 
     /// Ends the plain run: what of the chunk has passed so far goes before what is put out from `mark` on.
@@ -426,6 +448,9 @@ impl Engine {
             self.note(frame);
             return Step::Verbatim;
         }
+        if self.must_wait(tag) {
+            return Step::Wait;
+        }
         match tag {
             front::QUERY => self.on_query(frame, body),
             front::PARSE => self.on_parse(frame, body),
@@ -445,6 +470,21 @@ impl Engine {
                 self.note(frame);
                 Step::Verbatim
             }
+        }
+    }
+
+    /// Whether what is under way consists of steps of which some are still to be sent.
+    fn must_wait(&self, tag: u8) -> bool {
+        let data = matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL);
+        if data || !self.machine.awaits_reply() || self.machine.takes_copy_data() {
+            return false;
+        }
+        // While they are on their way nothing else is: the last one tells.
+        let last = self.specials.back().map(|(_, special)| special);
+        match last {
+            Some(Special::Own(Own::Begin | Own::Commit | Own::Rollback) | Special::SegmentSync) => true,
+            Some(Special::Query(query)) => query.ready != Ready::Shown,
+            _ => false,
         }
     }
 
@@ -687,11 +727,14 @@ impl Engine {
     }
 
     /// Takes note of the server's reported settings.
-    fn on_parameter(&mut self, body: &[u8]) {
+    fn on_parameter(&mut self, frame: &[u8], body: &[u8]) {
         if let Some((name, rest)) = split_cstr(body)
             && let Some((value, _)) = split_cstr(rest)
         {
-            self.parameters.insert(name.to_vec(), value.to_vec());
+            let before = self.parameters.insert(name.to_vec(), value.to_vec());
+            if self.greeted && !self.machine.is_lost() {
+                self.reported.hold(name, before.as_deref(), value, frame);
+            }
             // What was decided holds the encoding and the settings that constants hang on.
             self.epoch += 1;
         }
@@ -705,11 +748,21 @@ impl Engine {
 }
 
 /// How much of a client's message is waited for.
-fn client_wait(tag: u8, whole: bool) -> usize {
-    match tag {
-        front::COPY_DATA => 0,
-        _ if whole => usize::MAX,
-        _ => WHOLE,
+fn client_wait(tag: u8, len: usize, whole: bool) -> usize {
+    /// The server's own limits: of what is longer it reads no more than the length.
+    const LARGE: usize = 0x3fff_fffa;
+    const SMALL: usize = 9_996;
+    let limit = match tag {
+        front::QUERY | front::PARSE | front::BIND | front::FUNCTION_CALL => LARGE,
+        front::DESCRIBE | front::EXECUTE | front::CLOSE | front::SYNC | front::FLUSH | front::TERMINATE => SMALL,
+        front::COPY_DONE | front::COPY_FAIL => SMALL,
+        // COPY data is streamed; of a type that is none the server reads nothing.
+        _ => 0,
+    };
+    match whole {
+        _ if len > limit => 0,
+        true => usize::MAX,
+        false => WHOLE,
     }
 }
 

@@ -1,20 +1,21 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
 use crate::session::machine::{Reply, Status};
-use crate::sql::{ClientEncoding, Effect};
+use crate::sql::Effect;
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame, split_cstr};
 
 use super::assemble::{HEADER, Piece};
 use super::own::Own;
-use super::rows::{Characters, cut_description, cut_row, map_error};
+use super::reports::{MANY_COMMANDS, SYNTAX_ERROR, counted_down, field, framed_error};
+use super::rows::{cut_description, cut_row};
 use super::run::{Form, Run};
 use super::simple::{PieceRun, QueryRun, Ready};
 use super::{Engine, Next, Special, body_len, server_wait};
 
 /// How a reply reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     Verbatim,
     /// Not at all, or as what was put out in its place.
     Instead,
@@ -90,11 +91,29 @@ impl Engine {
         let Some((&tag, _)) = frame.split_first() else { return Shown::Verbatim };
         let body = frame.get(HEADER..).unwrap_or_default();
         if tag == back::PARAMETER_STATUS {
-            self.on_parameter(body);
+            self.on_parameter(frame, body);
         }
+        let shown = self.any_reply(tag, frame, body);
+        if tag == back::READY && shown == Shown::Verbatim {
+            self.greeted = true;
+            self.reported.release(&mut self.down);
+        } else if tag == back::READY {
+            self.reported.pass();
+        }
+        shown
+    }
+
+    fn any_reply(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Shown {
         let known = !self.machine.is_lost();
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
         match self.machine.on_backend(Frame { tag, body_len, head: body }) {
+            Reply::Async if tag == back::NOTICE => self.notice(body),
+            Reply::Async if tag == back::NOTIFICATION => {
+                // None comes before the transaction is over.
+                self.down.append(&mut self.withheld);
+                Shown::Verbatim
+            }
+            Reply::Async if tag == back::PARAMETER_STATUS && self.greeted => Shown::Instead,
             Reply::Async => Shown::Verbatim,
             Reply::Unexpected => {
                 // What follows could not be captured, and must not run.
@@ -123,17 +142,24 @@ impl Engine {
 
     /// An answer to a request that was relayed as it is.
     fn plain(&mut self, tag: u8) -> Shown {
+        if tag == back::ERROR {
+            self.withheld.clear();
+        }
         if tag == back::READY { self.ready() } else { Shown::Verbatim }
     }
 
     /// A ReadyForQuery that would be the client's.
     fn ready(&mut self) -> Shown {
         self.turned = None;
+        self.down.append(&mut self.withheld);
         // Requests behind this one are of another transaction: what they have left here is theirs. None has left anything
         // while it waits for this.
         if self.machine.awaits_reply() && !self.turning {
             if self.last_meta.is_some() {
                 self.links.wake();
+            }
+            if let Some((_, error)) = self.recheck.take() {
+                self.down.extend_from_slice(&error);
             }
             return Shown::Verbatim;
         }
@@ -145,7 +171,7 @@ impl Engine {
         if self.machine.status() == Status::Idle {
             self.transaction_over();
         }
-        Shown::Verbatim
+        if self.rechecks() { Shown::Instead } else { Shown::Verbatim }
     }
 
     /// Nothing of the transaction is left.
@@ -170,7 +196,8 @@ impl Engine {
             Special::Own(own) => self.own(id, own, tag, body),
             Special::Step(template) => match tag {
                 back::ERROR => {
-                    self.show_error(template.as_deref(), body);
+                    self.held_rows.clear();
+                    self.show_or_recheck(template.as_deref(), body);
                     self.step_failed();
                     Shown::Instead
                 }
@@ -204,7 +231,11 @@ impl Engine {
                 }
                 Shown::Verbatim
             }
-            Special::Bind(template) => match tag {
+            Special::Bind(template, longer) => match tag {
+                back::ERROR if longer && field(body, b'R') == Some(b"PortalSetResultFormat") => {
+                    self.down.extend_from_slice(&framed_error(&counted_down(body)));
+                    Shown::Instead
+                }
                 back::ERROR => {
                     self.show_error(Some(&template), body);
                     Shown::Instead
@@ -212,6 +243,7 @@ impl Engine {
                 _ => Shown::Verbatim,
             },
             Special::Describe { simple: true, .. } if tag == back::NO_DATA => Shown::Instead,
+            Special::Describe { rows, cut, simple: true } => self.hold_rows(tag, body, rows, cut),
             Special::Describe { rows, cut, .. } => self.describe(tag, body, rows, cut),
             Special::Execute(run, binary) => self.execute(id, run, binary, tag, body),
             Special::Query(query) => self.query_reply(id, query, tag, body),
@@ -228,14 +260,37 @@ impl Engine {
                 }
                 _ => Shown::Verbatim,
             },
+            Special::Checked(refusal, template) => {
+                match tag {
+                    back::ERROR if field(body, b'R') == Some(MANY_COMMANDS) => self.down.extend_from_slice(&refusal),
+                    back::ERROR => self.show_error(Some(&template), body),
+                    _ => {}
+                }
+                Shown::Instead
+            }
+            Special::Recheck(error) => {
+                let own = tag == back::ERROR
+                    && field(body, b'C') == Some(SYNTAX_ERROR)
+                    && field(body, b'R') != Some(MANY_COMMANDS);
+                if own { Shown::Verbatim } else { self.shown_instead(&error) }
+            }
             Special::HiddenSync => {
                 self.ready_hidden();
                 Shown::Instead
             }
             Special::ErrorSync => self.ready(),
-            Special::SegmentSync => self.segment_ready(),
+            Special::SegmentSync if tag == back::ERROR => {
+                // What the part has done cannot be committed.
+                self.segments.clear();
+                self.withheld.clear();
+                Shown::Verbatim
+            }
+            Special::SegmentSync => {
+                self.down.append(&mut self.withheld);
+                self.segment_ready()
+            }
             Special::Syntax => {
-                if tag == back::ERROR && field(body, b'R') != Some(b"exec_parse_message") {
+                if tag == back::ERROR && field(body, b'R') != Some(MANY_COMMANDS) {
                     self.segments.clear();
                     self.down.extend_from_slice(&framed_error(body));
                     self.syntax_failed = true;
@@ -261,20 +316,13 @@ impl Engine {
 
     // === errors ===
 
-    fn show_error(&mut self, template: Option<&super::rows::Template>, body: &[u8]) {
-        let shown = match template {
-            Some(template) if !template.rewritten.inserted.is_empty() => map_error(body, template, self.characters()),
-            _ => framed_error(body),
-        };
-        self.down.extend_from_slice(&shown);
-    }
-
     /// A step of ours has failed, in the place of what the client asked for.
     fn step_failed(&mut self) {
         if self.committing || self.wrapped {
             self.rollback_due = true;
         }
         self.pending.clear();
+        self.unmake_sql_twins();
         self.withheld.clear();
         self.segments.clear();
         if self.machine.is_skipping() && !self.client_unsynced {
@@ -286,16 +334,15 @@ impl Engine {
         self.next = Next::Client;
     }
 
-    fn characters(&self) -> Characters {
-        let encoding = self.lex().encoding;
-        let utf8 = encoding == ClientEncoding::AsciiSafe && self.encoding_name() == "UTF8";
-        Characters { encoding, utf8 }
-    }
-
     // === our own ===
 
     fn own(&mut self, id: crate::session::machine::RequestId, mut own: Own, tag: u8, body: &[u8]) -> Shown {
         match (&own, tag) {
+            (Own::Commit, back::COMMAND_COMPLETE) => {
+                // Notifications come behind it.
+                let withheld = std::mem::take(&mut self.withheld);
+                self.down.extend_from_slice(&withheld);
+            }
             (Own::Commit, back::ERROR) => {
                 self.withheld.clear();
                 self.put_back_special(id, Special::Own(own));
@@ -309,8 +356,11 @@ impl Engine {
                 return Shown::Instead;
             }
             (Own::Commit | Own::Rollback, back::READY) => {
-                let withheld = std::mem::take(&mut self.withheld);
-                self.down.extend_from_slice(&withheld);
+                if self.rechecks() {
+                    self.rollback_due = false;
+                    self.transaction_over();
+                    return Shown::Instead;
+                }
                 self.committing = false;
                 self.rollback_due = false;
                 self.transaction_over();
@@ -339,6 +389,21 @@ impl Engine {
     }
 
     // === rows ===
+
+    /// Where the client has not asked for it, the server describes the rows when it has them.
+    fn hold_rows(&mut self, tag: u8, body: &[u8], rows: bool, cut: bool) -> Shown {
+        let mark = self.down.len();
+        if self.describe(tag, body, rows, cut) == Shown::Verbatim {
+            put_frame(&mut self.down, tag, body);
+        }
+        let held = self.down.split_off(mark);
+        if tag == back::ERROR {
+            self.down.extend_from_slice(&held);
+        } else {
+            self.held_rows = held;
+        }
+        Shown::Instead
+    }
 
     fn describe(&mut self, tag: u8, body: &[u8], rows: bool, cut: bool) -> Shown {
         if tag != back::ROW_DESCRIPTION {
@@ -407,7 +472,20 @@ impl Engine {
         tag: u8,
         body: &[u8],
     ) -> Shown {
-        let shown = self.run_reply(&mut run, binary, tag, body);
+        match tag {
+            back::DATA_ROW | back::COMMAND_COMPLETE => self.down.append(&mut self.held_rows),
+            _ => self.held_rows.clear(),
+        }
+        let mark = self.down.len();
+        let mut shown = self.run_reply(&mut run, binary, tag, body);
+        if run.withholds && tag == back::COMMAND_COMPLETE {
+            // The server would have committed before it says so.
+            if shown == Shown::Verbatim {
+                put_frame(&mut self.down, tag, body);
+            }
+            self.withheld = self.down.split_off(mark);
+            shown = Shown::Instead;
+        }
         let over = matches!(tag, back::COMMAND_COMPLETE | back::ERROR | back::PORTAL_SUSPENDED | back::EMPTY_QUERY);
         if !over {
             self.put_back_special(id, Special::Execute(run, binary));
@@ -436,8 +514,11 @@ impl Engine {
                 query.failed = true;
                 match piece {
                     Some(PieceRun::Refused(error)) if !is_aborted(body) => self.down.extend_from_slice(error),
-                    Some(PieceRun::Write(run)) => self.show_error(Some(&query.template), &run.own_error(body)),
-                    _ => self.show_error(Some(&query.template), body),
+                    Some(PieceRun::Write(run)) => {
+                        let own = run.own_error(body);
+                        self.show_or_recheck(Some(&query.template), &own)
+                    }
+                    _ => self.show_or_recheck(Some(&query.template), body),
                 }
                 self.withheld.clear();
                 for piece in query.pieces.iter().skip(at) {
@@ -538,14 +619,4 @@ fn status_byte(status: Status) -> &'static [u8] {
 /// The error of a block that has failed before: more to the point than a refusal.
 fn is_aborted(body: &[u8]) -> bool {
     field(body, b'C') == Some(b"25P02")
-}
-
-fn field(body: &[u8], code: u8) -> Option<&[u8]> {
-    body.split(|&b| b == 0).find_map(|field| field.strip_prefix(&[code]))
-}
-
-fn framed_error(body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_frame(&mut out, back::ERROR, body);
-    out
 }

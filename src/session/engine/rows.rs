@@ -83,10 +83,10 @@ pub(super) fn put_tag(out: &mut Vec<u8>, words: &str, count: u64) {
     });
 }
 
-/// An ErrorResponse that speaks of the client's own text and columns again.
-pub(super) fn map_error(body: &[u8], template: &Template, characters: Characters) -> Vec<u8> {
+/// An ErrorResponse or a NoticeResponse that speaks of the client's own text again.
+pub(super) fn map_report(tag: u8, body: &[u8], template: &Template, characters: Characters) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
-    framed(&mut out, back::ERROR, |out| {
+    framed(&mut out, tag, |out| {
         let mut rest = body;
         while let Some((field, behind)) = split_cstr(rest).filter(|(field, _)| !field.is_empty()) {
             let position = field.strip_prefix(b"P").and_then(|p| std::str::from_utf8(p).ok()?.parse().ok());
@@ -96,10 +96,7 @@ pub(super) fn map_error(body: &[u8], template: &Template, characters: Characters
                     out.extend_from_slice(format!("P{own}\0").as_bytes());
                 }
                 None => {
-                    match own_columns(field) {
-                        Some(own) => out.extend_from_slice(own.as_bytes()),
-                        None => out.extend_from_slice(field),
-                    }
+                    out.extend_from_slice(field);
                     out.push(0);
                 }
             }
@@ -108,15 +105,6 @@ pub(super) fn map_error(body: &[u8], template: &Template, characters: Characters
         out.push(0);
     });
     out
-}
-
-/// What the server says about result formats, without the column that is ours.
-fn own_columns(field: &[u8]) -> Option<String> {
-    const WORDS: [&str; 3] = ["Mbind message has ", " result formats but query has ", " columns"];
-    let rest = std::str::from_utf8(field).ok()?.strip_prefix(WORDS[0])?;
-    let (formats, columns) = rest.strip_suffix(WORDS[2])?.split_once(WORDS[1])?;
-    let one_less = |number: &str| number.parse::<u16>().ok()?.checked_sub(1);
-    Some(format!("{}{}{}{}{}", WORDS[0], one_less(formats)?, WORDS[1], one_less(columns)?, WORDS[2]))
 }
 
 impl Template {
@@ -202,7 +190,7 @@ mod tests {
         };
         let characters = Characters { encoding: ClientEncoding::AsciiSafe, utf8: true };
         let own = original.chars().position(|c| c == 'p').unwrap() + 1;
-        let mapped = map_error(format!("SERROR\0P{}\0\0", own + 11).as_bytes(), &template, characters);
+        let mapped = map_report(back::ERROR, format!("SERROR\0P{}\0\0", own + 11).as_bytes(), &template, characters);
         assert_eq!(&mapped[5..], format!("SERROR\0P{own}\0\0").as_bytes());
     }
 

@@ -43,6 +43,8 @@ pub(super) enum Form {
 pub(super) struct Run {
     pub(super) write: Arc<Write>,
     pub(super) form: Form,
+    /// Its tag is shown when it is committed.
+    pub(super) withholds: bool,
     params: Vec<Param>,
     images: Vec<u8>,
     rows: u64,
@@ -59,7 +61,17 @@ impl Run {
             BlockForm::Watched(watched) => Some(Scanner::new(watched.layout.clone())),
             _ => None,
         };
-        Self { write, form, params, images: Vec::new(), rows: 0, parted: false, scanner, has_moment: false }
+        Self {
+            write,
+            form,
+            withholds: false,
+            params,
+            images: Vec::new(),
+            rows: 0,
+            parted: false,
+            scanner,
+            has_moment: false,
+        }
     }
 
     /// Whether the client is shown the rows.

@@ -85,9 +85,20 @@ pub(super) struct Judged {
     warning: Option<Refusal>,
     /// It can write, or run what can.
     active: bool,
+    /// Refused because it is not understood: perhaps the server does not understand it either.
+    unread: bool,
     effect: Effect,
     /// It reads data from the client.
     copies: bool,
+}
+
+/// The part of a query that runs.
+#[derive(Debug)]
+pub(super) struct Segment {
+    whole: Rc<[u8]>,
+    at: usize,
+    /// The server has read the whole, and said what the scanner has to say of it.
+    pub(super) scanned: bool,
 }
 
 /// A statement within a query's text.
@@ -118,7 +129,16 @@ impl Part {
 
 impl Judged {
     fn new(act: Act) -> Self {
-        Self { act, unsettles: false, ddl: false, warning: None, active: false, effect: Effect::None, copies: false }
+        Self {
+            act,
+            unsettles: false,
+            ddl: false,
+            warning: None,
+            active: false,
+            unread: false,
+            effect: Effect::None,
+            copies: false,
+        }
     }
 
     /// From a decision about a statement.
@@ -133,7 +153,10 @@ impl Judged {
         match decision {
             Decision::Pass { unsettles } => Self { unsettles, ..judged },
             Decision::Warn { refusal, unsettles } => Self { unsettles, warning: Some(refusal), ..judged },
-            Decision::Refuse(refusal) => Self { act: Act::Refuse(refusal), ddl: false, ..judged },
+            Decision::Refuse(refusal) => {
+                let unread = matches!(kind, Kind::Unknown);
+                Self { act: Act::Refuse(refusal), ddl: false, unread, ..judged }
+            }
             Decision::Write(write) => Self { unsettles: write.unsettles, act: Act::Write(write), ..judged },
         }
     }
@@ -148,6 +171,7 @@ impl Engine {
         if std::mem::take(&mut self.drop_query) {
             return Step::Done;
         }
+        self.segment = None;
         // A simple query takes the place of the unnamed statement and of the unnamed portal.
         if !self.client_unsynced {
             self.statements.close_unnamed();
@@ -259,7 +283,7 @@ impl Engine {
             self.settings_revert();
         }
         if matches!(judged.effect, Effect::DeallocateAll | Effect::DiscardAll) {
-            self.sql_twins.clear();
+            self.unmake_sql_twins();
             self.twins.take_all();
         }
     }
@@ -394,18 +418,27 @@ impl Engine {
     fn run_query(&mut self, text: &[u8], parts: Vec<Part>) -> Step {
         let more = !self.segments.is_empty();
         let idle = !self.in_block() && !self.wrapped;
-        if let [Part { judged: Judged { act: Act::Refuse(refusal), .. }, .. }] = parts.as_slice() {
-            return self.refuse_query(refusal);
+        let unread = parts.iter().any(|part| part.judged.unread);
+        let refused = parts.iter().find_map(|part| match &part.judged.act {
+            Act::Refuse(refusal) if unread || parts.len() == 1 => Some(refusal.clone()),
+            _ => None,
+        });
+        if let Some(refusal) = refused {
+            return self.refuse_query(text, &refusal);
         }
         if idle && more {
-            return self.refuse_query(&Refusal {
-                message: "a write to a replicated table beside transaction control in one query cannot be replicated"
-                    .into(),
-                detail: Some(
-                    "The server makes one transaction of the statements before the next COMMIT or BEGIN.".into(),
-                ),
-                hint: Some("Send the statements one by one, or begin the query with BEGIN.".into()),
-            });
+            return self.refuse_query(
+                text,
+                &Refusal {
+                    message:
+                        "a write to a replicated table beside transaction control in one query cannot be replicated"
+                            .into(),
+                    detail: Some(
+                        "The server makes one transaction of the statements before the next COMMIT or BEGIN.".into(),
+                    ),
+                    hint: Some("Send the statements one by one, or begin the query with BEGIN.".into()),
+                },
+            );
         }
         let only_alone = |p: &Part| matches!(&p.judged.act, Act::Write(w) if matches!(w.block, BlockForm::OnlyAlone));
         if let [part] = parts.as_slice()
@@ -420,15 +453,18 @@ impl Engine {
             return self.run_alone(text, part.start..part.end, write, form);
         }
         if parts.iter().any(only_alone) {
-            return self.refuse_query(&Refusal {
-                message: "this statement cannot be replicated as a part of a query with several statements".into(),
-                detail: None,
-                hint: Some("Send it in a query of its own.".into()),
-            });
+            return self.refuse_query(
+                text,
+                &Refusal {
+                    message: "this statement cannot be replicated as a part of a query with several statements".into(),
+                    detail: None,
+                    hint: Some("Send it in a query of its own.".into()),
+                },
+            );
         }
         if let Some(refusal) = self.stale_snapshot(&parts) {
             return match refusal {
-                Some(refusal) => self.refuse_query(&refusal),
+                Some(refusal) => self.refuse_query(text, &refusal),
                 None => Step::Wait,
             };
         }
@@ -506,7 +542,7 @@ impl Engine {
         self.client_unsynced = false;
         let mut frame = Vec::new();
         put_query(&mut frame, &sql);
-        let template = Template { rewritten: Rewritten { sql, inserted }, original: text.to_vec() };
+        let template = self.template(Rewritten { sql, inserted }, text);
         let run = QueryRun { pieces, at: 0, template, ready, failed: false, copies_ended: 0 };
         self.note_special(&frame, Special::Query(Box::new(run)));
         self.up.extend_from_slice(&frame);
@@ -533,7 +569,7 @@ impl Engine {
         let idle = !self.in_block();
         let metas = match self.metas(&write.heads, &[]) {
             Ok(metas) => metas,
-            Err(refusal) => return self.refuse_query(&refusal),
+            Err(refusal) => return self.refuse_query(text, &refusal),
         };
         // The statement's own text may be a part of the query's: positions count from the query's beginning.
         let before = text.get(..span.start).unwrap_or_default();
@@ -541,14 +577,15 @@ impl Engine {
             sql: [before, &form.text.sql].concat(),
             inserted: form.text.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
         };
-        let template = Rc::new(Template { rewritten, original: text.to_vec() });
+        let template = Rc::new(self.template(rewritten, text));
         let slot = self.slot();
         let (types, params) = alone_params(&slot, &metas);
         let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
         self.send(Special::Step(Some(template.clone())), |out| parse.put(out));
         let bind = Bind { portal: b"", statement: b"", formats: vec![1], params, results: vec![] };
         self.send(Special::Step(Some(template.clone())), |out| bind.put(out));
-        let run = Run::new(write.clone(), Form::Alone(form.result), Vec::new());
+        let mut run = Run::new(write.clone(), Form::Alone(form.result), Vec::new());
+        run.withholds = true;
         if run.shows_rows() {
             let special = Special::Describe { rows: true, cut: run.cuts_rows(), simple: true };
             self.send(special, |out| put_describe_portal(out, b""));
@@ -612,13 +649,33 @@ impl Engine {
     // === refusing ===
 
     /// Lets the server fail in the query's place, so that the session is where an error leaves it.
-    pub(super) fn refuse_query(&mut self, refusal: &Refusal) -> Step {
+    pub(super) fn refuse_query(&mut self, text: &[u8], refusal: &Refusal) -> Step {
         let error = report(refusal, Severity::Error).frame();
         self.client_unsynced = false;
         self.segments.clear();
         self.rollback_due |= self.wrapped;
-        self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
+        // What the server has to say about the text goes first.
+        let parse = Parse { statement: b"", sql: text, types: vec![] };
+        let rewritten = Rewritten { sql: text.to_vec(), inserted: vec![] };
+        let template = self.template(rewritten, text);
+        self.send(Special::Checked(error.clone(), template), |out| parse.put(out));
+        let failing = Self::failing(&refusal.message);
+        let parse = Parse { statement: b"", sql: &failing, types: vec![] };
+        self.send(Special::Refused(error), |out| parse.put(out));
+        let mut sync = Vec::new();
+        put_sync(&mut sync);
+        self.note(&sync);
+        self.up.extend_from_slice(&sync);
         Step::Done
+    }
+
+    /// How a text of ours stands for `text`, which may be a part of the client's query: positions count from its beginning.
+    fn template(&self, mut rewritten: Rewritten, text: &[u8]) -> Template {
+        let Some(Segment { whole, at, .. }) = &self.segment else {
+            return Template { rewritten, original: text.to_vec() };
+        };
+        rewritten.inserted.insert(0, Inserted { at: 0, len: 0, instead: *at });
+        Template { rewritten, original: whole.to_vec() }
     }
 
     pub(super) fn refuse_too_long(&mut self, tag: u8) {
@@ -628,7 +685,9 @@ impl Engine {
             hint: Some("Split the statement, or load large data with COPY … FROM STDIN.".into()),
         };
         if tag == crate::wire::message::front::QUERY {
-            self.refuse_query(&refusal);
+            let error = report(&refusal, Severity::Error).frame();
+            self.client_unsynced = false;
+            self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
         } else {
             self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
         }
@@ -665,11 +724,13 @@ impl Engine {
             }
         }
         self.segments =
-            segments.into_iter().filter_map(|(start, end, _)| text.get(start..end).map(<[u8]>::to_vec)).collect();
+            segments.into_iter().filter_map(|(start, end, _)| Some((start, text.get(start..end)?.to_vec()))).collect();
+        let scanned = self.status() == Status::Idle;
+        self.segment = Some(Segment { whole: text.into(), at: 0, scanned });
         self.client_unsynced = false;
         self.waiting = true;
         self.next = Next::Segment;
-        if self.status() == Status::Idle {
+        if scanned {
             // The server reads a query whole before it runs any of it: an error of syntax in its last statement must not
             // find the first ones done.
             let parse = Parse { statement: b"pgcanon", sql: text, types: vec![] };
@@ -684,17 +745,20 @@ impl Engine {
 
     /// Runs the next part of the query.
     pub(super) fn next_segment(&mut self) {
-        let Some(segment) = self.segments.pop_front() else { return };
+        let Some((at, segment)) = self.segments.pop_front() else { return };
+        if let Some(running) = &mut self.segment {
+            running.at = at;
+        }
         if std::mem::take(&mut self.wrap_segments) {
             // Without transaction control in it the server makes one transaction of a query.
             self.wrap_simple();
-            self.segments.push_front(segment);
+            self.segments.push_front((at, segment));
             self.next = Next::Segment;
             return;
         }
         match self.query(&segment, false) {
             Step::Wait => {
-                self.segments.push_front(segment);
+                self.segments.push_front((at, segment));
                 self.next = Next::Segment;
                 self.push_flush();
             }

@@ -60,6 +60,11 @@ impl Statements {
         self.sql.get(name)
     }
 
+    /// What this `PREPARE` has named.
+    pub(super) fn name_by_sql(&self, sql: &[u8]) -> Option<&Name> {
+        self.sql.iter().find(|(_, made)| made.sql == sql).map(|(name, _)| name)
+    }
+
     /// A Parse is on its way.
     pub(super) fn parse(&mut self, name: Name, prepared: Option<Rc<Prepared>>) -> Parsed {
         self.next += 1;

@@ -58,8 +58,8 @@ pub struct Machine {
     unsynced: bool,
     /// The request at the head has asked for COPY data.
     copy_in: bool,
-    /// Data of that COPY has been sent.
-    copy_fed: bool,
+    /// COPY data was sent since the last request that can ask for it.
+    data_sent: bool,
     /// Statements of the simple query at the head that are complete.
     done: u32,
     /// Something failed since the last ReadyForQuery: if that ended a transaction, it rolled it back.
@@ -83,7 +83,7 @@ impl Machine {
             skipping: false,
             unsynced: false,
             copy_in: false,
-            copy_fed: false,
+            data_sent: false,
             done: 0,
             failed: false,
             lex: LexOptions { standard_conforming_strings: true, encoding: ClientEncoding::AsciiSafe },
@@ -116,9 +116,14 @@ impl Machine {
         if self.lost {
             return None;
         }
+        match frame.tag {
+            front::COPY_DATA => self.data_sent = true,
+            front::QUERY | front::EXECUTE => self.data_sent = false,
+            _ => {}
+        }
         let request = match frame.tag {
-            // Read while it waits for data, which only what follows can make fail.
-            front::SYNC if self.takes_copy_data() && !self.copy_fed => Request::Void,
+            // Nothing of the data can have failed yet: the server still ignores it.
+            front::SYNC if self.takes_copy_data() && !self.data_sent => Request::Void,
             front::SYNC => Request::Sync,
             front::COPY_DONE | front::COPY_FAIL => Request::CopyEnd,
             // The server has raised an error, and reads on only for a Sync.
@@ -137,10 +142,6 @@ impl Machine {
                 None => Request::ClosePortal(Name::default()),
             },
             front::FUNCTION_CALL => Request::FunctionCall,
-            front::COPY_DATA => {
-                self.copy_fed = true;
-                return None;
-            }
             _ => return None,
         };
         self.unsynced = match request {
@@ -210,7 +211,6 @@ impl Machine {
             (back::EMPTY_QUERY, Request::Query(_)) => {}
             (back::COPY_IN, Request::Query(_) | Request::Execute { .. }) => {
                 self.copy_in = true;
-                self.copy_fed = false;
                 self.requests.swallow_syncs();
             }
             (back::COMMAND_COMPLETE, Request::Query(_) | Request::Execute { .. }) => self.on_complete(frame.head),

@@ -171,7 +171,8 @@ impl<'a> Parser<'a> {
     /// `(x)`, or a row.
     fn parentheses(&mut self, row: bool) -> Option<Expr> {
         let inside = self.c.group()?;
-        if inside.word().begins_query() && !(inside.is(Word::Values) && !inside.is_char_at(1, b'(')) {
+        let named = inside.is(Word::Values) && !inside.is_char_at(1, b'(');
+        if inside.word().begins_query() && !named {
             return None;
         }
         let mut list = self.list(inside)?;
@@ -190,7 +191,10 @@ impl<'a> Parser<'a> {
         while !self.c.is_over() {
             list.push(self.expr(binding::LOWEST)?);
             height = height.max(self.height);
-            if !self.c.is_over() && !(self.c.take_char(b',') && !self.c.is_over()) {
+            if self.c.is_over() {
+                break;
+            }
+            if !self.c.take_char(b',') || self.c.is_over() {
                 return None;
             }
         }

@@ -156,7 +156,7 @@ impl Scan<'_> {
                 self.c.at += 1;
                 self.level.using |= previous == Word::Merge;
                 if !matches!(previous, Word::Insert | Word::Merge) {
-                    self.into_options();
+                    self.made_options();
                 }
                 self.target();
                 return;
@@ -179,11 +179,7 @@ impl Scan<'_> {
                 self.table();
                 return;
             }
-            Word::With => {
-                if self.with() {
-                    return;
-                }
-            }
+            Word::With if self.with() => return,
             Word::Select | Word::Values => self.level.list = false,
             Word::Where
             | Word::Group
@@ -297,7 +293,7 @@ impl Scan<'_> {
     }
 
     /// `INTO [[LOCAL | GLOBAL] {TEMP | TEMPORARY} | UNLOGGED] [TABLE] name`, where each of these may be the name.
-    fn into_options(&mut self) {
+    fn made_options(&mut self) {
         let options = [Word::Local, Word::Global, Word::Temp, Word::Temporary, Word::Unlogged, Word::Table];
         while options.contains(&self.c.word()) {
             let mut ahead = self.c;

@@ -19,6 +19,7 @@ macro_rules! words {
     ($($class:ident { $($name:ident $text:literal)* })*) => {
         /// A word of the grammar; those that are free to be any name only where the reader looks for them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names, reason = "the word NONE is not the lack of one")]
         pub(super) enum Word {
             /// No token, no bare identifier, a name behind a dot, or a word that means nothing here.
             None,
