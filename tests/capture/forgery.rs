@@ -41,7 +41,7 @@ fn an_application_cannot_read_or_change_it() {
             "insert into pgcanon.journal (slot, meta, data, lsn) values (0, '', '', '0/1')",
             "insert into pgcanon.journal (slot, meta, data, pid) values (0, '', '', 1)",
             "insert into pgcanon.journal values (0, 1, '1', '0/1', '', '')",
-            "insert into pgcanon.journal_0 (slot, meta, data) values (0, '', '')",
+            "insert into pgcanon.journal_0 (slot, meta, data, xid) values (0, '', '', '1')",
             "select * from pgcanon.meta",
             "select * from pgcanon.tick",
             "insert into pgcanon.tick default values",
