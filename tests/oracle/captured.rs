@@ -264,6 +264,9 @@ fn blocks_savepoints_and_their_warnings() {
         c.query("update t set a = 5 where id = 1; begin; update t set a = 6 where id = 1; rollback; select a from t where id = 1");
         c.query("insert into t values (60); insert into t values (60); select 1");
         c.query("select count(*) from t where id = 60");
+        c.query("begin; insert into t values (61); commit; vacuum t");
+        c.query("begin; insert into t values (62); commit; rollback; savepoint z");
+        c.query("begin; insert into t values (63); commit; select nope, 'é'");
     });
 }
 

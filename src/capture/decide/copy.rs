@@ -212,8 +212,8 @@ impl Case<'_> {
         weave.finish()
     }
 
-    /// Whether the server refuses it as it is, and an INSERT might not be refused: it names generated columns, or its WHERE
-    /// has a query.
+    /// Whether the server refuses it as it is, and an INSERT might not be refused, or in other words: it names generated
+    /// columns or such as do not exist, or its WHERE has a query.
     fn is_in_vain(&self, copy: &Copy, columns: &[Option<&Column>]) -> bool {
         let text = copy.condition.and_then(|span| self.sql.get(span.start..span.end)).unwrap_or_default();
         let mut values = false;
@@ -223,7 +223,11 @@ impl Case<'_> {
             let list = std::mem::replace(&mut values, is("values")) && token.kind == TokenKind::Char(b'(');
             list || is("select") || is("table")
         });
-        query || columns.iter().flatten().any(|c| c.generated)
+        // A name that is not ASCII may be written in another encoding than the catalog's.
+        let ascii = |name: &Name| name.as_bytes().is_ascii();
+        let named = copy.columns.iter().flatten().zip(columns);
+        let unknown = named.into_iter().any(|(name, column)| column.is_none() && ascii(name));
+        query || unknown || columns.iter().flatten().any(|c| c.generated)
     }
 
     /// A COPY's `WHERE` as that of a query: within its parentheses nothing but a condition can stand.

@@ -23,6 +23,9 @@ use super::{Engine, Next, Special, Step};
 /// Before a query of the client's, in the same message.
 const BEGIN: &[u8] = b"BEGIN;";
 
+/// A statement that does nothing.
+const NOTHING: &[u8] = b"UNLISTEN pgcanon;";
+
 /// What one statement of a query is to us.
 #[derive(Debug)]
 pub(super) enum Act {
@@ -478,7 +481,14 @@ impl Engine {
     fn send_query(&mut self, text: &[u8], parts: Vec<Part>, opens: bool) -> Step {
         let (mut sql, mut inserted, mut at) = (Vec::with_capacity(text.len()), Vec::new(), 0);
         let mut pieces = Vec::with_capacity(parts.len());
-        if opens {
+        let begins = |p: &Part| matches!(p.judged.act, Act::Control(Effect::Begin));
+        let single = parts.len() == 1 && !parts.iter().any(begins);
+        if single && self.segment.is_some() && !self.wrapped && self.status() == Status::Idle {
+            // To the server a query of several statements is a transaction, outside of a block, too.
+            sql.extend_from_slice(NOTHING);
+            inserted.push(Inserted { at: 0, len: NOTHING.len(), instead: 0 });
+            pieces.push(PieceRun::Own);
+        } else if opens {
             // In one query with what it is for: should it fail, nothing else runs.
             sql.extend_from_slice(BEGIN);
             inserted.push(Inserted { at: 0, len: BEGIN.len(), instead: 0 });
