@@ -6,11 +6,19 @@ use std::process::ExitCode;
 use crate::catalog::{ControlError, ControlSettings};
 use crate::cli::{ConfigFile, FAILED, USAGE, block_on, load};
 use crate::config::Config;
-use crate::journal::dump::{DumpError, Json, Range, dump};
+use crate::journal::dump::{DumpError, Json, Range, Sql, dump};
 use crate::journal::key::KeyError;
-use crate::journal::{AccessError, Key, Reader, TickId, access};
+use crate::journal::{AccessError, Key, Reader, Renderer, TickId, access};
 use crate::session::liveness;
 use crate::wire::tls::TlsError;
+
+/// Characters of a constant that are shown without `--full`.
+const SHOWN: usize = 200;
+
+const DUMP_HELP: &str = "\
+The SQL is for people: constants are cut at 200 characters (…), of a longer COPY only the first lines are shown. With --full \
+it can be run by psql, with the tables as they were before. Statements that travel as text are shown with the tables' full names and \
+with their parameters in place; rows as the INSERT, UPDATE or DELETE that makes them.";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -20,7 +28,8 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Print what was captured, tick by tick, in the order in which it is to be applied
+    /// Print what was captured, tick by tick, in the order in which it is to be applied: as SQL, or as JSON for tools
+    #[command(after_help = DUMP_HELP)]
     Dump(Dump),
 }
 
@@ -40,6 +49,9 @@ struct Dump {
     /// Print one JSON object per entry and line
     #[arg(long)]
     json: bool,
+    /// Print long constants and all data of COPY, too, so that the SQL can be run
+    #[arg(long, conflicts_with = "json")]
+    full: bool,
 }
 
 /// Why the journal cannot be read.
@@ -82,7 +94,14 @@ async fn print(config: &Config, args: &Dump) -> Result<(), JournalError> {
     let mut reader = Reader::new(client, key);
     let range = Range { from: args.from.map(TickId), to: args.to.map(TickId), pending: args.pending };
     let mut out = BufWriter::new(io::stdout().lock());
-    dump(&mut reader, range, &mut Json::new(&mut out)).await?;
+    if args.json {
+        dump(&mut reader, range, &mut Json::new(&mut out)).await?;
+    } else {
+        // The reader's connection is busy with its snapshot.
+        let limit = if args.full { None } else { Some(SHOWN) };
+        let renderer = Renderer::new(settings.connect().await?, limit);
+        dump(&mut reader, range, &mut Sql::new(&mut out, renderer)).await?;
+    }
     out.flush().map_err(DumpError::from)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::entry::Head;
+use super::entry::{Head, Lane, Text};
 use super::image::Images;
 
 /// One captured change.
@@ -66,6 +66,16 @@ impl Entry {
     pub fn images(&self) -> Images<'_> {
         Images::new(&self.body)
     }
+
+    /// How it travels in the end, and its text where that is what travels: a statement whose head has both journals its
+    /// images where its text did not change all that it names (§4.2).
+    pub fn travels(&self) -> (Lane, Option<&Text>) {
+        match (self.head.lane, &self.head.text) {
+            (lane @ (Lane::Locked | Lane::Copy), text) => (lane, text.as_ref()),
+            (_, Some(text)) if self.body.is_empty() => (Lane::Statement, Some(text)),
+            (Lane::Statement | Lane::Row, _) => (Lane::Row, None),
+        }
+    }
 }
 
 // === impl Entries ===
@@ -113,7 +123,7 @@ impl Iterator for Entries {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::entry::{ColumnRole, Extra, ImageColumn, Lane, Op, Param, Place, Text};
+    use super::super::entry::{ColumnRole, Extra, ImageColumn, Op, Param, Place};
     use super::*;
 
     fn column() -> impl Strategy<Value = ImageColumn> {

@@ -15,6 +15,7 @@ mod names;
 mod order;
 mod prepared;
 mod random;
+mod readable;
 mod refused;
 mod shapes;
 mod simple;

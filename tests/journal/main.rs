@@ -5,6 +5,7 @@ mod common;
 
 mod order;
 mod reading;
+mod rendering;
 mod store;
 mod ticks;
 mod trimming;

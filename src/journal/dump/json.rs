@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
 
-use super::{At, Form, count, extra_word, lane_word, op_word, role_word, travels};
+use super::{At, DumpError, Form, count, extra_word, lane_word, op_word, role_word};
 use crate::journal::codec::Entry;
 use crate::journal::entry::{ImageColumn, Lane, Param, Place, Text};
 use crate::journal::image::{Image, Images, OID_OID, Value};
@@ -102,8 +102,8 @@ impl<W: Write> Json<W> {
 }
 
 impl<W: Write> Form for Json<W> {
-    fn entry(&mut self, at: &At, entry: &Entry) -> io::Result<()> {
-        let (lane, text) = travels(entry);
+    async fn entry(&mut self, at: &At, entry: &Entry) -> Result<(), DumpError> {
+        let (lane, text) = entry.travels();
         let head = &entry.head;
         self.line(&Line {
             at: Where::new(at),
@@ -120,7 +120,8 @@ impl<W: Write> Form for Json<W> {
             columns: head.columns.iter().map(Column::new).collect(),
             rows: Rows(if lane == Lane::Row { entry.images() } else { Images::new(&[]) }),
             data: (lane == Lane::Copy).then_some(Hex(&entry.body)),
-        })
+        })?;
+        Ok(())
     }
 
     fn forged(&mut self, at: &At, why: Forgery) -> io::Result<()> {

@@ -1,19 +1,23 @@
 //! Prints the journal as readers get it: every entry of every tick, in the one order (§5), in bounded memory (I7).
 
 mod json;
+mod sql;
 
+use std::future::Future;
 use std::io;
 
 use tokio_postgres::types::PgLsn;
 
 use super::codec::Entry;
-use super::entry::{ColumnRole, Extra, Head, Lane, Op, Text};
+use super::entry::{ColumnRole, Extra, Head, Lane, Op};
 use super::image::BadImage;
 use super::meta::Forgery;
 use super::reader::{Item, ReadError, Reader};
+use super::render::RenderError;
 use super::tick::{Tick, TickId, Xid};
 
 pub use json::Json;
+pub use sql::Sql;
 
 /// What is printed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +37,8 @@ pub enum DumpError {
     Read(#[from] ReadError),
     #[error("transaction {xid} in the journal, at {lsn}: {source}")]
     Image { xid: Xid, lsn: PgLsn, source: BadImage },
+    #[error(transparent)]
+    Render(#[from] RenderError),
     #[error("cannot print the journal: {0}")]
     Write(#[from] io::Error),
 }
@@ -63,12 +69,17 @@ pub trait Form {
     }
 
     /// Every image of it can be read.
-    fn entry(&mut self, at: &At, entry: &Entry) -> io::Result<()>;
+    fn entry(&mut self, at: &At, entry: &Entry) -> impl Future<Output = Result<(), DumpError>>;
 
     fn forged(&mut self, at: &At, why: Forgery) -> io::Result<()>;
 
     /// The transaction ends.
     fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The tick ends; of what is in no tick, there is no more.
+    fn ticked(&mut self, _tick: Option<&Tick>) -> io::Result<()> {
         Ok(())
     }
 }
@@ -113,29 +124,19 @@ async fn print(reader: &mut Reader, tick: Option<&Tick>, form: &mut impl Form) -
             Item::Entry(entry) => {
                 let (xid, lsn) = (at.xid, at.lsn);
                 // Before any of it is printed: half an entry helps nobody.
-                if travels(&entry).0 == Lane::Row
+                if entry.travels().0 == Lane::Row
                     && let Some(source) = entry.images().find_map(Result::err)
                 {
                     return Err(DumpError::Image { xid, lsn, source });
                 }
-                form.entry(&at, &entry)?;
+                form.entry(&at, &entry).await?;
             }
             Item::Forged { xid, lsn, why } => form.forged(&At { xid, lsn, ..at }, why)?,
             Item::TxEnd => form.end()?,
         }
     }
+    form.ticked(tick)?;
     Ok(())
-}
-
-/// How an entry travels in the end, and its text where that is what travels: a statement whose head has both journals its
-/// images where its text did not change all that it names (§4.2).
-fn travels(entry: &Entry) -> (Lane, Option<&Text>) {
-    let Entry { head, body } = entry;
-    match (head.lane, &head.text) {
-        (lane @ (Lane::Locked | Lane::Copy), text) => (lane, text.as_ref()),
-        (_, Some(text)) if body.is_empty() => (Lane::Statement, Some(text)),
-        (Lane::Statement | Lane::Row, _) => (Lane::Row, None),
-    }
 }
 
 /// Rows that a text changes on every node, where known. Images are counted by counting them.
