@@ -19,9 +19,10 @@ use crate::wire::message::{back, front, put_frame, split_cstr};
 
 use super::extended::{Bound, Prepared};
 use super::own::{Own, PORTAL};
+use super::refusing::report;
 use super::rows::Template;
 use super::run::{Form, Run};
-use super::simple::{PieceRun, QueryRun, report};
+use super::simple::{PieceRun, QueryRun};
 use super::{Engine, Special, Step};
 
 /// Begins what we tell the server when it is to fail the client's COPY.

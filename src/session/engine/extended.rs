@@ -13,10 +13,11 @@ use crate::wire::error::Severity;
 use crate::wire::extended::{BINARY, Bind, Parse, Reader, put_close, put_execute, put_query};
 use crate::wire::message::split_cstr;
 
+use super::judge::{Act, Judged, executed};
 use super::own::Own;
+use super::refusing::{no_fresh_snapshot, report};
 use super::rows::Template;
 use super::run::{Form, Run};
-use super::simple::{Act, Judged, executed, no_fresh_snapshot, report};
 use super::{Engine, Next, Special, Step};
 
 /// OIDs below are the same on every node.

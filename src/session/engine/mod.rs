@@ -5,48 +5,49 @@
 //! under its id, which says what its answers mean; everything else passes.
 
 mod assemble;
+mod client;
 mod copy;
 mod extended;
+mod judge;
 mod lost;
 mod names;
 mod own;
 mod pending;
+mod refusing;
 mod replies;
 mod reports;
+mod results;
 mod rows;
 mod run;
+mod segments;
 mod settings;
 mod simple;
 mod statements;
+mod surroundings;
 mod twins;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::capture::decide::{Surroundings, decide};
-use crate::capture::write::{Ask, Decision};
-use tracing::debug;
-
 use crate::catalog::relation::Catalog;
 use crate::journal::meta::Appender;
 use crate::session::links::Links;
 use crate::session::machine::{Machine, RequestId, Status};
-use crate::sql::statement::Statement;
-use crate::sql::{Effect, LexOptions, Lexer, Name, TokenKind, ident};
-use crate::wire::extended::put_flush;
+use crate::sql::{Effect, LexOptions, Name};
 use crate::wire::frame::Frame;
 use crate::wire::message::{back, front, split_cstr};
 
-use assemble::{Assembler, HEADER, Piece};
+use assemble::{Assembler, HEADER};
 use extended::{Bound, SqlTwin};
 use names::Names;
 use own::Own;
 use pending::Pending;
 use rows::Template;
 use run::{Form, Run};
+use segments::Segment;
 use settings::Reported;
-use simple::{QueryRun, Ready, Segment};
+use simple::QueryRun;
 use statements::{Deallocated, MadeBySql, Parsed, Statements};
 use twins::{TwinName, Twins};
 
@@ -318,232 +319,6 @@ impl Engine {
         std::mem::take(&mut self.down)
     }
 
-    // === the client's stream ===
-
-    /// Takes bytes from the client; `true` if they all go to the server as they are.
-    pub(crate) fn on_client(&mut self, chunk: &[u8]) -> bool {
-        if self.machine.is_lost() {
-            // It broke the protocol: the server hears the rest of it and hangs up.
-            return self.backlog.is_empty();
-        }
-        // Up to here the chunk goes as it is, and nothing else was put out.
-        let mut plain = self.up.is_empty().then_some(0);
-        let mut rest = chunk;
-        loop {
-            let at = chunk.len() - rest.len();
-            if self.waiting {
-                self.backlog.extend_from_slice(rest);
-                break;
-            }
-            let whole = self.hold_whole;
-            let mark = self.up.len();
-            let piece = match self.client_in.next(&mut rest, |tag, len| client_wait(tag, len, whole)) {
-                Ok(piece) => piece,
-                Err(bad) => {
-                    // The server says what is wrong with it, and ends the session.
-                    debug!(%bad, "client broke the protocol");
-                    self.machine.lose();
-                    self.put_plain(&mut plain, chunk, mark);
-                    let held = self.client_in.take_held();
-                    self.up.extend_from_slice(&held);
-                    self.up.extend_from_slice(rest);
-                    return false;
-                }
-            };
-            let end = chunk.len() - rest.len();
-            let Some(piece) = piece else {
-                if !self.client_in.at_boundary() {
-                    self.put_plain(&mut plain, chunk, mark);
-                }
-                break;
-            };
-            let step = match &piece {
-                Piece::Whole(frame) => self.client_frame(frame),
-                Piece::Joined(frame) => {
-                    self.hold_whole = false;
-                    self.client_frame(frame)
-                }
-                Piece::Begin { bytes } => self.client_begin(bytes),
-                Piece::More(bytes) => self.client_more(bytes),
-            };
-            if let (Some(upto), true) = (plain, self.up.len() > mark) {
-                let own = self.up.split_off(mark);
-                self.up.extend_from_slice(chunk.get(..upto).unwrap_or_default());
-                self.up.extend_from_slice(&own);
-                plain = None;
-            }
-            match (step, piece) {
-                (Step::Verbatim, Piece::Whole(_) | Piece::More(_)) if plain.is_some() => plain = Some(end),
-                (Step::Verbatim, Piece::Whole(bytes) | Piece::More(bytes)) => self.up.extend_from_slice(bytes),
-                (Step::Verbatim, Piece::Joined(bytes) | Piece::Begin { bytes }) => {
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
-                    self.up.extend_from_slice(&bytes);
-                }
-                (Step::Done, _) => {
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
-                }
-                (Step::Wait, Piece::Begin { bytes }) => {
-                    // Not until an answer: until all of it is here.
-                    self.client_in.hold(bytes);
-                    self.hold_whole = true;
-                }
-                (Step::Wait, Piece::Joined(bytes)) => {
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
-                    self.wait();
-                    self.backlog.extend_from_slice(&bytes);
-                }
-                (Step::Wait, Piece::Whole(_) | Piece::More(_)) => {
-                    // What has passed goes before the Flush that asks for its answers.
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
-                    self.wait();
-                    self.backlog.extend_from_slice(chunk.get(at..end).unwrap_or_default());
-                }
-            }
-        }
-        if plain == Some(chunk.len()) {
-            return true;
-        }
-        let mark = self.up.len();
-        self.put_plain(&mut plain, chunk, mark);
-        false
-    }
-
-    /// Ends the plain run: what of the chunk has passed so far goes before what is put out from `mark` on.
-    fn put_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
-        if let Some(upto) = plain.take() {
-            let own = self.up.split_off(mark);
-            self.up.extend_from_slice(chunk.get(..upto).unwrap_or_default());
-            self.up.extend_from_slice(&own);
-        }
-    }
-
-    /// Waits until everything is answered; the server is told to hand out what it keeps back.
-    fn wait(&mut self) {
-        self.waiting = true;
-        if self.machine.awaits_reply() && !self.flushed {
-            self.flushed = true;
-            put_flush(&mut self.up);
-        }
-    }
-
-    /// Goes on with what the client sent while it had to wait.
-    fn resume(&mut self) {
-        self.waiting = false;
-        self.flushed = false;
-        let backlog = std::mem::take(&mut self.backlog);
-        if self.on_client(&backlog) {
-            self.up.extend_from_slice(&backlog);
-        }
-    }
-
-    fn client_frame(&mut self, frame: &[u8]) -> Step {
-        let Some((&tag, _)) = frame.split_first() else { return Step::Verbatim };
-        let body = frame.get(HEADER..).unwrap_or_default();
-        // What the server will not execute is none of ours; it says itself what is wrong.
-        if self.machine.is_lost() || self.machine.is_skipping() && tag != front::SYNC {
-            self.note(frame);
-            return Step::Verbatim;
-        }
-        if self.must_wait(tag) {
-            return Step::Wait;
-        }
-        match tag {
-            front::QUERY => self.on_query(frame, body),
-            front::PARSE => self.on_parse(frame, body),
-            front::BIND => self.on_bind(frame, body),
-            front::DESCRIBE => self.on_describe(frame, body),
-            front::EXECUTE => self.on_execute(frame, body),
-            front::CLOSE => self.on_close(frame, body),
-            front::SYNC => self.on_sync(frame),
-            front::FUNCTION_CALL => self.on_function_call(frame, body),
-            front::COPY_DATA => {
-                self.note(frame);
-                self.copy_data(body);
-                Step::Verbatim
-            }
-            front::COPY_DONE | front::COPY_FAIL => self.copy_end(frame),
-            _ => {
-                self.note(frame);
-                Step::Verbatim
-            }
-        }
-    }
-
-    /// Whether what is under way consists of steps of which some are still to be sent.
-    fn must_wait(&self, tag: u8) -> bool {
-        let data = matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL);
-        if data || !self.machine.awaits_reply() || self.machine.takes_copy_data() {
-            return false;
-        }
-        // While they are on their way nothing else is: the last one tells.
-        let last = self.specials.back().map(|(_, special)| special);
-        match last {
-            Some(Special::Own(Own::Begin | Own::Commit | Own::Rollback) | Special::SegmentSync) => true,
-            Some(Special::Query(query)) => query.ready != Ready::Shown,
-            _ => false,
-        }
-    }
-
-    /// A frame that is not held whole.
-    fn client_begin(&mut self, bytes: &[u8]) -> Step {
-        let Some((&tag, _)) = bytes.split_first() else { return Step::Verbatim };
-        let body = bytes.get(HEADER..).unwrap_or_default();
-        self.streaming = Streaming::Pass;
-        if !self.machine.is_lost() && !self.machine.is_skipping() {
-            match tag {
-                front::COPY_DATA => {
-                    self.streaming = Streaming::Copy;
-                    self.copy_data(body);
-                }
-                front::QUERY | front::PARSE | front::BIND if self.concerns(tag, body) => {
-                    if body_len(bytes) <= LONGEST {
-                        return Step::Wait;
-                    }
-                    self.streaming = Streaming::Drop;
-                    self.refuse_too_long(tag);
-                    return Step::Done;
-                }
-                _ => {}
-            }
-        }
-        self.note(bytes);
-        Step::Verbatim
-    }
-
-    fn client_more(&mut self, bytes: &[u8]) -> Step {
-        match self.streaming {
-            Streaming::Pass => Step::Verbatim,
-            Streaming::Copy => {
-                self.copy_data(bytes);
-                Step::Verbatim
-            }
-            Streaming::Drop => Step::Done,
-        }
-    }
-
-    /// Whether the beginning of a large message names anything of ours.
-    fn concerns(&mut self, tag: u8, body: &[u8]) -> bool {
-        if tag == front::BIND {
-            let statement = split_cstr(body).and_then(|(_, rest)| split_cstr(rest)).map(|(name, _)| name);
-            return statement.is_some_and(|name| self.statements.get(&Name::from_bytes(name)).is_some());
-        }
-        let catalog = self.catalog();
-        let opts = self.machine.lex();
-        Lexer::new(body, opts).filter(|token| !token.kind.is_blank()).any(|token| {
-            let name = match token.kind {
-                TokenKind::Ident | TokenKind::QuotedIdent | TokenKind::UnicodeIdent => {
-                    ident::fold(token.kind, token.text(body), b'\\', opts.encoding)
-                }
-                _ => None,
-            };
-            name.is_some_and(|name| catalog.by_name.contains_key(&name))
-        })
-    }
-
     // === towards the server ===
 
     /// Lets the machine see a frame that goes to the server.
@@ -576,107 +351,7 @@ impl Engine {
         self.up.extend_from_slice(&frame);
     }
 
-    // === decisions ===
-
-    /// The catalog by which statements are judged now.
-    fn catalog(&mut self) -> Arc<Catalog> {
-        if !self.is_shared_outdated() {
-            self.private = None;
-        }
-        if let Some(private) = &self.private {
-            return private.clone();
-        }
-        let looks = self.links.catalogs.looks();
-        if looks != self.looks {
-            self.looks = looks;
-            self.names.forget();
-            self.epoch += 1;
-        }
-        self.links.catalogs.current().unwrap_or_default()
-    }
-
-    /// Whether this session may see another catalog than the shared one.
-    fn is_shared_outdated(&self) -> bool {
-        self.ddl || self.links.catalogs.is_behind()
-    }
-
-    /// What becomes of a statement; `None` where the server has to be asked first, which is under way.
-    fn decide(&mut self, sql: &[u8], statement: &Statement, params: &[u32]) -> Option<Decision> {
-        if self.needs_private_catalog(statement) {
-            self.ask_catalog();
-            return None;
-        }
-        let decision = self.with_surroundings(params, |s| decide(sql, statement, s))?;
-        self.links.lanes.record(sql, self.machine.lex(), &decision);
-        Some(decision)
-    }
-
-    /// Calls with what decisions hang on; asks the server for the names that it lacks.
-    fn with_surroundings<T>(
-        &mut self,
-        params: &[u32],
-        call: impl FnOnce(&Surroundings<'_>) -> Result<T, Ask>,
-    ) -> Option<T> {
-        let catalog = self.catalog();
-        let encoding = self.encoding_name();
-        let meaning = |written: &_| self.names.get(written);
-        let settings = || self.settings();
-        let surroundings = Surroundings {
-            catalog: &catalog,
-            meaning: &meaning,
-            encoding: &encoding,
-            standard_conforming_strings: self.machine.lex().standard_conforming_strings,
-            params,
-            settings: &settings,
-        };
-        match call(&surroundings) {
-            Ok(decision) => Some(decision),
-            Err(Ask(names)) => {
-                names.iter().for_each(|name| self.ask_name(name));
-                None
-            }
-        }
-    }
-
-    /// Whether a text reads the session's prepared statements, among which ours must not be seen.
-    fn looks_at_statements(&self, text: &[u8]) -> bool {
-        const VIEW: &[u8] = b"pg_prepared_statement";
-        memchr::memchr2_iter(b'p', b'P', text)
-            .any(|at| text.get(at..at.saturating_add(VIEW.len())).is_some_and(|found| found.eq_ignore_ascii_case(VIEW)))
-    }
-
-    /// The client runs DDL.
-    fn catalog_changes(&mut self) {
-        self.private = None;
-        self.ddl = true;
-        self.unsettle();
-    }
-
-    /// A transaction is over: what it did to the catalog is there for all to see, or undone.
-    fn catalog_committed(&mut self) {
-        if std::mem::take(&mut self.ddl) {
-            self.private = None;
-            drop(self.links.catalogs.invalidate());
-        }
-    }
-
-    /// A transaction, or a part of it, ends: what it has set may end with it.
-    fn settings_revert(&mut self) {
-        if self.unsettled {
-            self.names.forget();
-            self.epoch += 1;
-        }
-        if self.ddl {
-            self.private = None;
-        }
-    }
-
-    /// Names may mean something else from here on.
-    fn unsettle(&mut self) {
-        self.names.forget();
-        self.epoch += 1;
-        self.unsettled = true;
-    }
+    // === what is known ===
 
     fn parameter(&self, name: &str) -> Option<&[u8]> {
         self.parameters.get(name.as_bytes()).map(Vec::as_slice)
@@ -744,25 +419,6 @@ impl Engine {
     fn appender(&mut self) -> &Appender {
         let pid = self.machine.key().first_chunk().map_or(0, |pid| u32::from_be_bytes(*pid));
         self.appender.get_or_insert_with(|| Appender::new(self.links.key.clone(), self.links.author.clone(), pid))
-    }
-}
-
-/// How much of a client's message is waited for.
-fn client_wait(tag: u8, len: usize, whole: bool) -> usize {
-    /// The server's own limits: of what is longer it reads no more than the length.
-    const LARGE: usize = 0x3fff_fffa;
-    const SMALL: usize = 9_996;
-    let limit = match tag {
-        front::QUERY | front::PARSE | front::BIND | front::FUNCTION_CALL => LARGE,
-        front::DESCRIBE | front::EXECUTE | front::CLOSE | front::SYNC | front::FLUSH | front::TERMINATE => SMALL,
-        front::COPY_DONE | front::COPY_FAIL => SMALL,
-        // COPY data is streamed; of a type that is none the server reads nothing.
-        _ => 0,
-    };
-    match whole {
-        _ if len > limit => 0,
-        true => usize::MAX,
-        false => WHOLE,
     }
 }
 

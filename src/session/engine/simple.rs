@@ -3,41 +3,28 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::capture::decide::decide_execute;
 use crate::capture::write::{AloneForm, BlockForm, Decision, Inserted, Refusal, Rewritten, Write};
 use crate::journal::entry::Head;
 use crate::session::machine::Status;
-use crate::sql::statement::{self, CopyDirection, Kind, Statement};
 use crate::sql::{Effect, Name, Split, effect};
-use crate::wire::error::{Report, Severity, sqlstate};
+use crate::wire::error::Severity;
 use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
-use super::extended::{SqlPrepared, other_way};
+use super::judge::{Act, Judged};
 use super::own::Own;
+use super::refusing::{no_fresh_snapshot, report};
 use super::rows::Template;
 use super::run::{Form, Run};
+use super::segments::{Segment, shifts};
 use super::statements::{Deallocated, MadeBySql};
-use super::{Engine, Next, Special, Step};
+use super::{Engine, Special, Step};
 
 /// Before a query of the client's, in the same message.
 const BEGIN: &[u8] = b"BEGIN;";
 
 /// A statement that does nothing.
 const NOTHING: &[u8] = b"UNLISTEN pgcanon;";
-
-/// What one statement of a query is to us.
-#[derive(Debug)]
-pub(super) enum Act {
-    /// None of ours.
-    Pass,
-    /// It acts on the transaction.
-    Control(Effect),
-    Write(Arc<Write>),
-    /// `PREPARE` of a statement that would be captured.
-    Prepare(Name, Rc<SqlPrepared>),
-    Refuse(Refusal),
-}
 
 /// A query that is on its way, statement by statement.
 #[derive(Debug)]
@@ -78,90 +65,29 @@ pub(super) enum Ready {
     Segment,
 }
 
-/// What a statement is to us, and what it does to our knowledge once it runs.
-pub(super) struct Judged {
-    pub(super) act: Act,
-    /// Names may mean something else behind it.
-    unsettles: bool,
-    /// The catalog is another behind it.
-    ddl: bool,
-    warning: Option<Refusal>,
-    /// It can write, or run what can.
-    active: bool,
-    /// Refused because it is not understood: perhaps the server does not understand it either.
-    unread: bool,
-    effect: Effect,
-    /// It reads data from the client.
-    copies: bool,
-}
-
-/// The part of a query that runs.
-#[derive(Debug)]
-pub(super) struct Segment {
-    whole: Rc<[u8]>,
-    at: usize,
-    /// The server has read the whole, and said what the scanner has to say of it.
-    pub(super) scanned: bool,
-}
-
 /// A statement within a query's text.
-struct Part {
-    start: usize,
-    end: usize,
-    judged: Judged,
+pub(super) struct Part {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) judged: Judged,
 }
 
 impl Part {
-    fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         matches!(self.judged.act, Act::Write(_) | Act::Refuse(_) | Act::Prepare(..))
     }
 
-    fn is_control(&self) -> bool {
+    pub(super) fn is_control(&self) -> bool {
         matches!(self.judged.act, Act::Control(_))
     }
 
-    fn deallocates(&self) -> bool {
+    pub(super) fn deallocates(&self) -> bool {
         matches!(self.judged.effect, Effect::Deallocate(_) | Effect::DeallocateAll | Effect::DiscardAll)
     }
 
     /// What stands behind it can only be judged when it is done.
-    fn shifts(&self) -> bool {
+    pub(super) fn shifts(&self) -> bool {
         self.judged.unsettles || self.judged.ddl || self.deallocates() || matches!(self.judged.act, Act::Prepare(..))
-    }
-}
-
-impl Judged {
-    fn new(act: Act) -> Self {
-        Self {
-            act,
-            unsettles: false,
-            ddl: false,
-            warning: None,
-            active: false,
-            unread: false,
-            effect: Effect::None,
-            copies: false,
-        }
-    }
-
-    /// From a decision about a statement.
-    pub(super) fn of(decision: Decision, statement: &Statement) -> Self {
-        let kind = &statement.kind;
-        let ddl = matches!(kind, Kind::Ddl | Kind::CreateAs { .. } | Kind::Select { into: Some(_) });
-        let quiet =
-            matches!(kind, Kind::Select { into: None } | Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare);
-        let active = !quiet || statement.with.as_ref().is_some_and(|w| w.ctes.iter().any(|cte| cte.writes.is_some()));
-        let copies = matches!(kind, Kind::Copy(copy) if copy.direction == CopyDirection::FromStdin);
-        let judged = Self { ddl, active, copies, ..Self::new(Act::Pass) };
-        match decision {
-            Decision::Pass { unsettles } => Self { unsettles, ..judged },
-            Decision::Warn { refusal, unsettles } => Self { unsettles, warning: Some(refusal), ..judged },
-            Decision::Refuse(refusal) => {
-                let unread = matches!(kind, Kind::Unknown);
-                Self { act: Act::Refuse(refusal), ddl: false, unread, ..judged }
-            }
-            Decision::Write(write) => Self { unsettles: write.unsettles, act: Act::Write(write), ..judged },
-        }
     }
 }
 
@@ -272,82 +198,6 @@ impl Engine {
         Step::Verbatim
     }
 
-    /// A statement is on its way: what it does to our knowledge is done.
-    pub(super) fn take_effect(&mut self, judged: &Judged) {
-        if let Some(refusal) = &judged.warning {
-            self.down.extend_from_slice(&report(refusal, Severity::Warning).frame());
-        }
-        if judged.ddl {
-            self.catalog_changes();
-        } else if judged.unsettles {
-            self.unsettle();
-        }
-        if matches!(judged.act, Act::Control(_)) {
-            self.settings_revert();
-        }
-        if matches!(judged.effect, Effect::DeallocateAll | Effect::DiscardAll) {
-            self.unmake_sql_twins();
-            self.twins.take_all();
-        }
-    }
-
-    fn judge(&mut self, sql: &[u8]) -> Option<Judged> {
-        let statement = statement::read(sql, self.lex());
-        // A parameter in a simple query: the server says that there is none.
-        if statement.max_param > 0 && !matches!(statement.kind, Kind::Prepare { .. }) {
-            return Some(Judged::new(Act::Pass));
-        }
-        let decision = match &statement.kind {
-            Kind::Prepare { name, inner, .. } => return self.judge_prepare(sql, *name, inner, &statement),
-            kind => match executed(kind) {
-                Some(name) => self.decide_executed(&name, sql, &statement)?,
-                None => self.decide(sql, &statement, &[])?,
-            },
-        };
-        Some(Judged::of(decision, &statement))
-    }
-
-    fn judge_prepare(&mut self, sql: &[u8], name: Name, inner: &Statement, whole: &Statement) -> Option<Judged> {
-        let Kind::Prepare { body, .. } = &whole.kind else { return Some(Judged::new(Act::Pass)) };
-        let text = sql.get(body.start..body.end).unwrap_or_default();
-        Some(Judged::new(match self.decide(text, inner, &[])? {
-            Decision::Write(_) => {
-                Act::Prepare(name, Rc::new(SqlPrepared { sql: sql.to_vec(), statement: whole.clone() }))
-            }
-            Decision::Refuse(refusal) => Act::Refuse(refusal),
-            _ => Act::Pass,
-        }))
-    }
-
-    /// Decides about an EXECUTE in a query.
-    fn decide_executed(&mut self, name: &Name, sql: &[u8], statement: &Statement) -> Option<Decision> {
-        if let Some(prepared) = self.statements.by_sql(name).cloned() {
-            return self.decide_twin(&prepared, sql, statement);
-        }
-        let Some(prepared) = self.statements.get(name).cloned() else { return self.decide(sql, statement, &[]) };
-        Some(match self.decide_prepared(&prepared)? {
-            Decision::Write(_) => Decision::Refuse(other_way("the extended protocol")),
-            other => other,
-        })
-    }
-
-    /// Decides about an EXECUTE, and sees to it that its twin is there.
-    pub(super) fn decide_twin(
-        &mut self,
-        prepared: &Rc<SqlPrepared>,
-        sql: &[u8],
-        statement: &Statement,
-    ) -> Option<Decision> {
-        let twin = self.sql_twin_name(prepared);
-        let prepared = prepared.clone();
-        let decided = self
-            .with_surroundings(&[], |s| decide_execute(&prepared.sql, &prepared.statement, sql, statement, &twin, s))?;
-        if let Some(made) = decided.twin {
-            self.make_sql_twin(&prepared, &made.prepare(&twin));
-        }
-        Some(decided.decision)
-    }
-
     // === transaction control ===
 
     /// Whether ending the transaction, or a savepoint, takes more than the client's own words.
@@ -406,14 +256,6 @@ impl Engine {
             self.pending.clear();
             true
         })
-    }
-
-    /// In place of a COMMIT that would commit what was not captured.
-    fn refuse_commit(&mut self) -> Step {
-        let error = self.poisoned.take().unwrap_or_default();
-        self.rollback_due = true;
-        self.send(Special::Refused(error), |out| put_query(out, &Self::failing("this cannot be committed")));
-        Step::Done
     }
 
     // === running ===
@@ -560,7 +402,7 @@ impl Engine {
     }
 
     /// Without parameters those that text hangs on cannot be bound as it needs them.
-    fn settle_write(&self, write: Arc<Write>) -> Arc<Write> {
+    pub(super) fn settle_write(&self, write: Arc<Write>) -> Arc<Write> {
         match write.otherwise.as_deref() {
             Some(Decision::Write(other)) if !write.binary_params.is_empty() => other.clone(),
             _ => write,
@@ -656,51 +498,13 @@ impl Engine {
             })
     }
 
-    // === refusing ===
-
-    /// Lets the server fail in the query's place, so that the session is where an error leaves it.
-    pub(super) fn refuse_query(&mut self, text: &[u8], refusal: &Refusal) -> Step {
-        let error = report(refusal, Severity::Error).frame();
-        self.client_unsynced = false;
-        self.segments.clear();
-        self.rollback_due |= self.wrapped;
-        // What the server has to say about the text goes first.
-        let parse = Parse { statement: b"", sql: text, types: vec![] };
-        let rewritten = Rewritten { sql: text.to_vec(), inserted: vec![] };
-        let template = self.template(rewritten, text);
-        self.send(Special::Checked(error.clone(), template), |out| parse.put(out));
-        let failing = Self::failing(&refusal.message);
-        let parse = Parse { statement: b"", sql: &failing, types: vec![] };
-        self.send(Special::Refused(error), |out| parse.put(out));
-        let mut sync = Vec::new();
-        put_sync(&mut sync);
-        self.note(&sync);
-        self.up.extend_from_slice(&sync);
-        Step::Done
-    }
-
     /// How a text of ours stands for `text`, which may be a part of the client's query: positions count from its beginning.
-    fn template(&self, mut rewritten: Rewritten, text: &[u8]) -> Template {
+    pub(super) fn template(&self, mut rewritten: Rewritten, text: &[u8]) -> Template {
         let Some(Segment { whole, at, .. }) = &self.segment else {
             return Template { rewritten, original: text.to_vec() };
         };
         rewritten.inserted.insert(0, Inserted { at: 0, len: 0, instead: *at });
         Template { rewritten, original: whole.to_vec() }
-    }
-
-    pub(super) fn refuse_too_long(&mut self, tag: u8) {
-        let refusal = Refusal {
-            message: "a message of more than 256 MiB that writes a replicated table cannot be replicated".into(),
-            detail: None,
-            hint: Some("Split the statement, or load large data with COPY … FROM STDIN.".into()),
-        };
-        if tag == crate::wire::message::front::QUERY {
-            let error = report(&refusal, Severity::Error).frame();
-            self.client_unsynced = false;
-            self.send(Special::Refused(error), |out| put_query(out, &Self::failing(&refusal.message)));
-        } else {
-            self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
-        }
     }
 
     /// For a locked statement in a block: `Some(None)` while the isolation level is asked for, `Some(Some(_))` if it is not one
@@ -721,108 +525,10 @@ impl Engine {
     }
 
     // === queries that are run in parts ===
-
-    /// Cuts a query at its transaction control.
-    fn begin_segments(&mut self, text: &[u8], parts: &[Part]) -> Step {
-        let mut segments: Vec<(usize, usize, bool)> = Vec::new();
-        for part in parts {
-            // What comes behind these has to be judged when they are done.
-            let apart = part.is_control() || part.shifts();
-            match segments.last_mut() {
-                Some((_, end, false)) if !apart => *end = part.end,
-                _ => segments.push((part.start, part.end, apart)),
-            }
-        }
-        self.segments =
-            segments.into_iter().filter_map(|(start, end, _)| Some((start, text.get(start..end)?.to_vec()))).collect();
-        let scanned = self.status() == Status::Idle;
-        self.segment = Some(Segment { whole: text.into(), at: 0, scanned });
-        self.client_unsynced = false;
-        self.waiting = true;
-        self.next = Next::Segment;
-        if scanned {
-            // The server reads a query whole before it runs any of it: an error of syntax in its last statement must not
-            // find the first ones done.
-            let parse = Parse { statement: b"pgcanon", sql: text, types: vec![] };
-            self.send(Special::Syntax, |out| parse.put(out));
-            self.send(Special::HiddenSync, put_sync);
-            self.wrap_segments = !parts.iter().any(Part::is_control);
-        } else {
-            self.next_segment();
-        }
-        Step::Done
-    }
-
-    /// Runs the next part of the query.
-    pub(super) fn next_segment(&mut self) {
-        let Some((at, segment)) = self.segments.pop_front() else { return };
-        if let Some(running) = &mut self.segment {
-            running.at = at;
-        }
-        if std::mem::take(&mut self.wrap_segments) {
-            // Without transaction control in it the server makes one transaction of a query.
-            self.wrap_simple();
-            self.segments.push_front((at, segment));
-            self.next = Next::Segment;
-            return;
-        }
-        match self.query(&segment, false) {
-            Step::Wait => {
-                self.segments.push_front((at, segment));
-                self.next = Next::Segment;
-                self.push_flush();
-            }
-            // `query` sends what is not the client's own message by itself.
-            Step::Verbatim | Step::Done => {
-                if !self.segments.is_empty() {
-                    self.next = Next::Segment;
-                }
-            }
-        }
-    }
-}
-
-/// Whether something that can write stands behind what changes the meaning of names.
-fn shifts(parts: &[Part]) -> bool {
-    let mut shifted = false;
-    parts.iter().any(|part| {
-        let behind = shifted && part.judged.active;
-        shifted |= part.shifts();
-        behind
-    })
-}
-
-/// The name that a statement executes, or would with EXPLAIN.
-pub(super) fn executed(kind: &Kind) -> Option<Name> {
-    match kind {
-        Kind::Execute { name, .. } => Some(*name),
-        Kind::Explain { inner, .. } => executed(&inner.kind),
-        _ => None,
-    }
 }
 
 fn commits(parts: &[Part]) -> bool {
     parts.iter().any(|p| matches!(p.judged.act, Act::Control(Effect::Commit { .. } | Effect::PrepareTransaction)))
-}
-
-pub(super) fn no_fresh_snapshot() -> Refusal {
-    Refusal {
-        message:
-            "this statement can only be replicated by its text, and not in a REPEATABLE READ or SERIALIZABLE block"
-                .into(),
-        detail: Some("Its snapshot may be older than the lock that makes the text safe.".into()),
-        hint: Some("Run it at READ COMMITTED, or in a transaction of its own.".into()),
-    }
-}
-
-pub(super) fn report(refusal: &Refusal, severity: Severity) -> Report {
-    Report {
-        severity,
-        sqlstate: sqlstate::FEATURE_NOT_SUPPORTED,
-        message: refusal.message.clone(),
-        detail: refusal.detail.clone(),
-        hint: refusal.hint.clone(),
-    }
 }
 
 /// Types and values of our parameters of a statement that journals itself.

@@ -1,0 +1,110 @@
+//! What a statement is judged by: the catalog as this session sees it, what names mean in it, and its settings.
+
+use super::Engine;
+use crate::capture::decide::{Surroundings, decide};
+use crate::capture::write::{Ask, Decision};
+use crate::catalog::relation::Catalog;
+use crate::sql::statement::Statement;
+use std::sync::Arc;
+
+impl Engine {
+    /// The catalog by which statements are judged now.
+    pub(super) fn catalog(&mut self) -> Arc<Catalog> {
+        if !self.is_shared_outdated() {
+            self.private = None;
+        }
+        if let Some(private) = &self.private {
+            return private.clone();
+        }
+        let looks = self.links.catalogs.looks();
+        if looks != self.looks {
+            self.looks = looks;
+            self.names.forget();
+            self.epoch += 1;
+        }
+        self.links.catalogs.current().unwrap_or_default()
+    }
+
+    /// Whether this session may see another catalog than the shared one.
+    pub(super) fn is_shared_outdated(&self) -> bool {
+        self.ddl || self.links.catalogs.is_behind()
+    }
+
+    /// What becomes of a statement; `None` where the server has to be asked first, which is under way.
+    pub(super) fn decide(&mut self, sql: &[u8], statement: &Statement, params: &[u32]) -> Option<Decision> {
+        if self.needs_private_catalog(statement) {
+            self.ask_catalog();
+            return None;
+        }
+        let decision = self.with_surroundings(params, |s| decide(sql, statement, s))?;
+        self.links.lanes.record(sql, self.machine.lex(), &decision);
+        Some(decision)
+    }
+
+    /// Calls with what decisions hang on; asks the server for the names that it lacks.
+    pub(super) fn with_surroundings<T>(
+        &mut self,
+        params: &[u32],
+        call: impl FnOnce(&Surroundings<'_>) -> Result<T, Ask>,
+    ) -> Option<T> {
+        let catalog = self.catalog();
+        let encoding = self.encoding_name();
+        let meaning = |written: &_| self.names.get(written);
+        let settings = || self.settings();
+        let surroundings = Surroundings {
+            catalog: &catalog,
+            meaning: &meaning,
+            encoding: &encoding,
+            standard_conforming_strings: self.machine.lex().standard_conforming_strings,
+            params,
+            settings: &settings,
+        };
+        match call(&surroundings) {
+            Ok(decision) => Some(decision),
+            Err(Ask(names)) => {
+                names.iter().for_each(|name| self.ask_name(name));
+                None
+            }
+        }
+    }
+
+    /// Whether a text reads the session's prepared statements, among which ours must not be seen.
+    pub(super) fn looks_at_statements(&self, text: &[u8]) -> bool {
+        const VIEW: &[u8] = b"pg_prepared_statement";
+        memchr::memchr2_iter(b'p', b'P', text)
+            .any(|at| text.get(at..at.saturating_add(VIEW.len())).is_some_and(|found| found.eq_ignore_ascii_case(VIEW)))
+    }
+
+    /// The client runs DDL.
+    pub(super) fn catalog_changes(&mut self) {
+        self.private = None;
+        self.ddl = true;
+        self.unsettle();
+    }
+
+    /// A transaction is over: what it did to the catalog is there for all to see, or undone.
+    pub(super) fn catalog_committed(&mut self) {
+        if std::mem::take(&mut self.ddl) {
+            self.private = None;
+            drop(self.links.catalogs.invalidate());
+        }
+    }
+
+    /// A transaction, or a part of it, ends: what it has set may end with it.
+    pub(super) fn settings_revert(&mut self) {
+        if self.unsettled {
+            self.names.forget();
+            self.epoch += 1;
+        }
+        if self.ddl {
+            self.private = None;
+        }
+    }
+
+    /// Names may mean something else from here on.
+    pub(super) fn unsettle(&mut self) {
+        self.names.forget();
+        self.epoch += 1;
+        self.unsettled = true;
+    }
+}
