@@ -38,10 +38,10 @@ fn text(sql: &[u8], names: &[(u32, u32, &str)], params: Vec<Param>) -> Entry {
     Entry { head, body: Bytes::new() }
 }
 
-/// A value of an image: its type and its bytes.
-type Sent<'a> = (u32, Option<&'a [u8]>);
+/// A value of an image: its type's OID and its bytes.
+type Datum<'a> = (u32, Option<&'a [u8]>);
 
-fn rows(columns: &[(&str, &str)], rows: &[&[Sent<'_>]]) -> Entry {
+fn rows(columns: &[(&str, &str)], rows: &[&[Datum<'_>]]) -> Entry {
     let column = |(name, type_name): &(&str, &str)| ImageColumn {
         name: (*name).into(),
         type_name: (*type_name).into(),
