@@ -42,7 +42,7 @@ fn applications_append_to_the_journal_and_nothing_else(cluster: &Cluster) {
         "insert into pgcanon.journal (slot, meta, data, xid) values (1, 'm', 'd', '5')",
         "insert into pgcanon.journal (slot, meta, data, lsn) values (1, 'm', 'd', '0/1')",
         "insert into pgcanon.journal (slot, meta, data, pid) values (1, 'm', 'd', 5)",
-        "insert into pgcanon.journal_1 (slot, meta, data) values (1, 'm', 'd')",
+        "insert into pgcanon.journal_1 (slot, meta, data, xid) values (1, 'm', 'd', '5')",
         "update pgcanon.journal set meta = ''",
         "delete from pgcanon.journal",
         "truncate pgcanon.journal",
