@@ -50,7 +50,12 @@ impl Engine {
                     if run.shows_rows() {
                         row.put(&mut self.down);
                     }
-                    run.take(value, binary, &mut self.pending).map(|()| Shown::Instead)
+                    run.take(value, binary, &mut self.pending).map(|table| {
+                        if let Some(table) = table {
+                            self.met_table(table);
+                        }
+                        Shown::Instead
+                    })
                 } else {
                     Ok(Shown::Verbatim)
                 }

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use crate::capture::moment::Scanner;
 use crate::capture::write::{AloneResult, BlockForm, Write};
+use crate::catalog::relation::Oid;
 use crate::journal::entry::{Head, Lane, Param};
 use crate::journal::image::{BadImage, unhex_into};
 
 use super::pending::{Pending, PendingError};
 use super::rows::{put_tag, tag_count};
+
+/// Where an image's first value stands: behind how many values there are, its type, and its length.
+const TABLEOID: usize = 12;
 
 /// Images beyond this go to the pending entries before their statement is complete.
 const PART: usize = 512 << 10;
@@ -48,6 +52,8 @@ pub(super) struct Run {
     params: Vec<Param>,
     images: Vec<u8>,
     rows: u64,
+    /// Where the last row is.
+    table: Option<Oid>,
     /// Part of the images is with the pending entries already.
     parted: bool,
     /// Looks for words for a moment in COPY data.
@@ -68,6 +74,7 @@ impl Run {
             params,
             images: Vec::new(),
             rows: 0,
+            table: None,
             parted: false,
             scanner,
             has_moment: false,
@@ -90,19 +97,29 @@ impl Run {
     }
 
     /// Takes the last column of a row.
-    pub(super) fn take(&mut self, value: Option<&[u8]>, binary: bool, pending: &mut Pending) -> Result<(), RunError> {
+    ///
+    /// The table that the row is in, where it is another than that of the row before.
+    pub(super) fn take(
+        &mut self,
+        value: Option<&[u8]>,
+        binary: bool,
+        pending: &mut Pending,
+    ) -> Result<Option<Oid>, RunError> {
         let value = value.ok_or(RunError::Row)?;
+        let start = self.images.len();
         match self.form {
             Form::Imaged | Form::FromTemp if binary => self.images.extend_from_slice(value),
             Form::Imaged | Form::FromTemp => unhex_into(&mut self.images, value)?,
-            _ => return Ok(()),
+            _ => return Ok(None),
         }
         self.rows = self.rows.saturating_add(1);
+        let table = self.images.get(start.saturating_add(TABLEOID)..).and_then(<[u8]>::first_chunk);
+        let table = table.map(|oid| Oid(u32::from_be_bytes(*oid))).filter(|oid| self.table.replace(*oid) != Some(*oid));
         // Where text may do instead, the rows are few.
         if self.images.len() >= PART && self.write.expect.is_none() {
             self.part(pending)?;
         }
-        Ok(())
+        Ok(table)
     }
 
     /// Takes the row of [`AloneResult::Count`].

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::capture::decide::{Surroundings, decide};
 use crate::capture::write::{Ask, Decision};
-use crate::catalog::relation::Catalog;
+use crate::catalog::relation::{Catalog, Oid};
 use crate::sql::statement::Statement;
 use std::sync::Arc;
 
@@ -73,6 +73,13 @@ impl Engine {
         const VIEW: &[u8] = b"pg_prepared_statement";
         memchr::memchr2_iter(b'p', b'P', text)
             .any(|at| text.get(at..at.saturating_add(VIEW.len())).is_some_and(|found| found.eq_ignore_ascii_case(VIEW)))
+    }
+
+    /// A row is in this table: if nobody knows it, the catalog has changed past all proxies.
+    pub(super) fn met_table(&mut self, table: Oid) {
+        if !self.catalog().relations.contains_key(&table) {
+            drop(self.links.catalogs.invalidate());
+        }
     }
 
     /// The client runs DDL.
