@@ -127,11 +127,6 @@ impl Tally {
 // === impl Lanes ===
 
 impl Lanes {
-    /// Counts one statement.
-    pub fn record(&self, sql: &[u8], opts: LexOptions, decision: &Decision) {
-        self.tally(sql, opts, decision).count();
-    }
-
     /// Where statements like this one are counted.
     pub fn tally(&self, sql: &[u8], opts: LexOptions, decision: &Decision) -> Tally {
         let (fate, reason) = Fate::of(decision);
@@ -253,7 +248,7 @@ mod tests {
     }
 
     fn record(lanes: &Lanes, sql: &str, decision: &Decision) {
-        lanes.record(sql.as_bytes(), LexOptions::default(), decision);
+        lanes.tally(sql.as_bytes(), LexOptions::default(), decision).count();
     }
 
     fn lines(lanes: &Lanes) -> Vec<String> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pgcanon::catalog::ControlSettings;
 use pgcanon::config::ConnInfo;
 use pgcanon::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
+use pgcanon::journal::migrate::{MIGRATIONS, Migration};
 use pgcanon::journal::{
     Appender, Author, Entry, Item, Key, Passed, Reader, TickId, Ticker, TickerOptions, TrimOptions, encode_entry,
 };
@@ -17,33 +18,13 @@ use tokio_postgres::{Client, NoTls};
 use crate::common::{Cluster, PATIENCE};
 
 /// What `pgcanon init` makes, as far as the journal is concerned.
-const SCHEMA: &str = "
-    CREATE ROLE owner LOGIN;
-    CREATE SCHEMA pgcanon AUTHORIZATION owner;
-    SET ROLE owner;
-    CREATE TABLE pgcanon.journal (
-        slot int2 NOT NULL,
-        pid int4 NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
-        xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-        lsn pg_lsn NOT NULL DEFAULT pg_catalog.pg_current_wal_insert_lsn(),
-        meta bytea NOT NULL,
-        data bytea NOT NULL
-    ) PARTITION BY LIST (slot);
-    CREATE TABLE pgcanon.journal_0 PARTITION OF pgcanon.journal FOR VALUES IN (0);
-    CREATE TABLE pgcanon.journal_1 PARTITION OF pgcanon.journal FOR VALUES IN (1);
-    CREATE TABLE pgcanon.journal_2 PARTITION OF pgcanon.journal FOR VALUES IN (2);
-    CREATE INDEX journal_xid ON pgcanon.journal (xid);
-    CREATE TABLE pgcanon.tick (id int8 PRIMARY KEY, system int8 NOT NULL, timeline int4 NOT NULL,
-        snapshot pg_snapshot NOT NULL, deps jsonb NOT NULL DEFAULT '{}',
-        created timestamptz NOT NULL DEFAULT pg_catalog.now());
-    CREATE TABLE pgcanon.progress (origin text PRIMARY KEY, system int8 NOT NULL, timeline int4 NOT NULL,
-        tick int8 NOT NULL, ord int4 NOT NULL);
-    CREATE TABLE pgcanon.meta (key text PRIMARY KEY, value text NOT NULL);
-    INSERT INTO pgcanon.meta (key, value) VALUES ('slot', '0');
-    GRANT USAGE ON SCHEMA pgcanon TO PUBLIC;
-    GRANT INSERT (slot, meta, data) ON pgcanon.journal TO PUBLIC;
-    RESET ROLE;
-    CREATE ROLE app LOGIN; GRANT CREATE ON SCHEMA public TO app";
+fn schema() -> String {
+    let steps = MIGRATIONS.iter().flat_map(Migration::statements).collect::<Vec<_>>().join(";\n");
+    format!(
+        "CREATE ROLE owner LOGIN; CREATE SCHEMA pgcanon AUTHORIZATION owner; SET ROLE owner;\n{steps};\nRESET ROLE;\n\
+         CREATE ROLE app LOGIN; GRANT CREATE ON SCHEMA public TO app"
+    )
+}
 
 pub(crate) const KEY: [u8; 32] = [42; 32];
 
@@ -81,7 +62,7 @@ pub(crate) async fn until<T>(what: &str, mut done: impl AsyncFnMut() -> Option<T
 
 impl Store {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        cluster.psql(SCHEMA);
+        cluster.psql(&schema());
         Self { cluster: Arc::new(cluster), author: Arc::new(Author::new().expect("random bytes")) }
     }
 

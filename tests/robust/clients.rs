@@ -181,14 +181,25 @@ fn too_few_file_descriptors_pass() {
     let mut scene = Scene::new("");
     let pid = i32::try_from(scene.proxy.pid()).ok().and_then(Pid::from_raw);
     let few = scene.before.descriptors as u64 + 7;
+    let before = came(&scene);
     let old = prlimit(pid, Resource::Nofile, Rlimit { current: Some(few), maximum: Some(few) }).expect("set a limit");
     let clients: Vec<Client> = (0..20).map(|_| with(&scene.proxy.tcp(), &startup("postgres"))).collect();
     scene.proxy.wait_log("cannot accept a connection");
     assert_eq!(scene.bystander.rows("select 1"), [[Some("1".to_owned())]]);
     drop(clients);
+    // Those who could not be accepted wait in the kernel, gone or not: the crowd has passed when all have been seen.
+    eventually("the crowd to have come", || (came(&scene) == before + 20.0).then_some(()));
     eventually("the crowd to be gone", || (scene.proxy.metric("pgcanon_sessions") == 1.0).then_some(()));
     Client::login(&scene.proxy.tcp());
     if prlimit(pid, Resource::Nofile, old).is_ok() {
         scene.is_clean(); // only root may raise it again
     }
+}
+
+/// How many sessions were let in or turned away so far.
+fn came(scene: &Scene) -> f64 {
+    let text = scene.proxy.metrics();
+    let counts =
+        text.lines().filter(|l| l.starts_with("pgcanon_logins_total") || l.starts_with("pgcanon_refusals_total"));
+    counts.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).expect("a count")).sum()
 }

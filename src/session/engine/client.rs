@@ -1,13 +1,15 @@
 //! The client's stream: frames are cut out of it, and each goes to the server as it is, changed, or later.
 
+use tracing::debug;
+
+use crate::sql::{Lexer, Name, TokenKind, ident};
+use crate::wire::extended::put_flush;
+use crate::wire::message::{front, split_cstr};
+
 use super::assemble::{HEADER, Piece};
 use super::own::Own;
 use super::simple::Ready;
 use super::{Engine, LONGEST, Special, Step, Streaming, WHOLE, body_len};
-use crate::sql::{Lexer, Name, TokenKind, ident};
-use crate::wire::extended::put_flush;
-use crate::wire::message::{front, split_cstr};
-use tracing::debug;
 
 impl Engine {
     /// Takes bytes from the client; `true` if they all go to the server as they are.
@@ -56,54 +58,48 @@ impl Engine {
                 Piece::Begin { bytes } => self.client_begin(bytes),
                 Piece::More(bytes) => self.client_more(bytes),
             };
-            if let (Some(upto), true) = (plain, self.up.len() > mark) {
-                let own = self.up.split_off(mark);
-                self.up.extend_from_slice(chunk.get(..upto).unwrap_or_default());
-                self.up.extend_from_slice(&own);
-                plain = None;
+            if self.up.len() > mark {
+                self.put_plain(&mut plain, chunk, mark);
             }
             match (step, piece) {
                 (Step::Verbatim, Piece::Whole(_) | Piece::More(_)) if plain.is_some() => plain = Some(end),
                 (Step::Verbatim, Piece::Whole(bytes) | Piece::More(bytes)) => self.up.extend_from_slice(bytes),
                 (Step::Verbatim, Piece::Joined(bytes) | Piece::Begin { bytes }) => {
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
+                    self.end_plain(&mut plain, chunk);
                     self.up.extend_from_slice(&bytes);
                 }
-                (Step::Done, _) => {
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
-                }
+                (Step::Done, _) => self.end_plain(&mut plain, chunk),
                 (Step::Wait, Piece::Begin { bytes }) => {
                     // Not until an answer: until all of it is here.
                     self.client_in.hold(bytes);
                     self.hold_whole = true;
                 }
-                (Step::Wait, Piece::Joined(bytes)) => {
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
-                    self.wait();
-                    self.backlog.extend_from_slice(&bytes);
-                }
-                (Step::Wait, Piece::Whole(_) | Piece::More(_)) => {
+                (Step::Wait, piece) => {
                     // What has passed goes before the Flush that asks for its answers.
-                    let mark = self.up.len();
-                    self.put_plain(&mut plain, chunk, mark);
+                    self.end_plain(&mut plain, chunk);
                     self.wait();
-                    self.backlog.extend_from_slice(chunk.get(at..end).unwrap_or_default());
+                    match piece {
+                        Piece::Joined(bytes) => self.backlog.extend_from_slice(&bytes),
+                        _ => self.backlog.extend_from_slice(chunk.get(at..end).unwrap_or_default()),
+                    }
                 }
             }
         }
         if plain == Some(chunk.len()) {
             return true;
         }
-        let mark = self.up.len();
-        self.put_plain(&mut plain, chunk, mark);
+        self.end_plain(&mut plain, chunk);
         false
     }
 
+    /// Ends the plain run: what of the chunk has passed so far is put out.
+    fn end_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8]) {
+        let mark = self.up.len();
+        self.put_plain(plain, chunk, mark);
+    }
+
     /// Ends the plain run: what of the chunk has passed so far goes before what is put out from `mark` on.
-    pub(super) fn put_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
+    fn put_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
         if let Some(upto) = plain.take() {
             let own = self.up.split_off(mark);
             self.up.extend_from_slice(chunk.get(..upto).unwrap_or_default());
@@ -130,7 +126,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn client_frame(&mut self, frame: &[u8]) -> Step {
+    fn client_frame(&mut self, frame: &[u8]) -> Step {
         let Some((&tag, _)) = frame.split_first() else { return Step::Verbatim };
         let body = frame.get(HEADER..).unwrap_or_default();
         // What the server will not execute is none of ours; it says itself what is wrong.
@@ -164,7 +160,7 @@ impl Engine {
     }
 
     /// Whether what is under way consists of steps of which some are still to be sent.
-    pub(super) fn must_wait(&self, tag: u8) -> bool {
+    fn must_wait(&self, tag: u8) -> bool {
         let data = matches!(tag, front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL);
         if data || !self.machine.awaits_reply() || self.machine.takes_copy_data() {
             return false;
@@ -179,7 +175,7 @@ impl Engine {
     }
 
     /// A frame that is not held whole.
-    pub(super) fn client_begin(&mut self, bytes: &[u8]) -> Step {
+    fn client_begin(&mut self, bytes: &[u8]) -> Step {
         let Some((&tag, _)) = bytes.split_first() else { return Step::Verbatim };
         let body = bytes.get(HEADER..).unwrap_or_default();
         self.streaming = Streaming::Pass;
@@ -204,7 +200,7 @@ impl Engine {
         Step::Verbatim
     }
 
-    pub(super) fn client_more(&mut self, bytes: &[u8]) -> Step {
+    fn client_more(&mut self, bytes: &[u8]) -> Step {
         match self.streaming {
             Streaming::Pass => Step::Verbatim,
             Streaming::Copy => {
@@ -216,7 +212,7 @@ impl Engine {
     }
 
     /// Whether the beginning of a large message names anything of ours.
-    pub(super) fn concerns(&mut self, tag: u8, body: &[u8]) -> bool {
+    fn concerns(&mut self, tag: u8, body: &[u8]) -> bool {
         if tag == front::BIND {
             let statement = split_cstr(body).and_then(|(_, rest)| split_cstr(rest)).map(|(name, _)| name);
             return statement.is_some_and(|name| self.statements.get(&Name::from_bytes(name)).is_some());

@@ -118,10 +118,7 @@ impl Engine {
             }
         }
         if let Some(message) = refused {
-            let mut fail = Vec::new();
-            put_frame(&mut fail, front::COPY_FAIL, format!("{OURS}{message}\0").as_bytes());
-            self.note(&fail);
-            self.up.extend_from_slice(&fail);
+            self.send_plain(|out| put_frame(out, front::COPY_FAIL, format!("{OURS}{message}\0").as_bytes()));
             return Step::Done;
         }
         self.note(frame);

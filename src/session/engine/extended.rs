@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::capture::lanes::Tally;
 use crate::capture::write::{AloneForm, AloneResult, BlockForm, Decision, Refusal, Write};
 use crate::journal::entry::Param;
 use crate::session::machine::Status;
@@ -13,11 +14,12 @@ use crate::wire::error::Severity;
 use crate::wire::extended::{BINARY, Bind, Parse, Reader, put_close, put_execute, put_query};
 use crate::wire::message::split_cstr;
 
-use super::judge::{Act, Judged, executed};
+use super::judge::{Act, Judged, executed, is_control};
 use super::own::Own;
 use super::refusing::{no_fresh_snapshot, report};
 use super::rows::Template;
 use super::run::{Form, Run};
+use super::surroundings::Snapshot;
 use super::{Engine, Next, Special, Step};
 
 /// OIDs below are the same on every node.
@@ -32,8 +34,8 @@ pub(super) struct Prepared {
     effect: Effect,
     /// Reads `pg_prepared_statements`.
     looks: bool,
-    /// The decision, and the epoch that it was made in.
-    decided: RefCell<Option<(u64, Decision)>>,
+    /// The decision, the epoch that it was made in, and where it is counted.
+    decided: RefCell<Option<(u64, Decision, Tally)>>,
 }
 
 /// A statement that the client has prepared by SQL.
@@ -41,14 +43,6 @@ pub(super) struct Prepared {
 pub(super) struct SqlPrepared {
     pub(super) sql: Vec<u8>,
     pub(super) statement: Statement,
-}
-
-/// The capturing twin of a statement that was prepared by SQL.
-#[derive(Debug)]
-pub(super) struct SqlTwin {
-    pub(super) name: String,
-    /// The text that it was made with: another one when the table has changed.
-    pub(super) made: Option<Vec<u8>>,
 }
 
 /// What a portal of the client's runs.
@@ -167,26 +161,27 @@ impl Engine {
 
     pub(super) fn decide_prepared(&mut self, prepared: &Rc<Prepared>) -> Option<Decision> {
         self.catalog(); // a newer one begins a new epoch
-        if let Some((epoch, decision)) = &*prepared.decided.borrow()
+        if let Some((epoch, decision, tally)) = &*prepared.decided.borrow()
             && *epoch == self.epoch
         {
+            tally.count();
             return Some(decision.clone());
         }
-        let decision = match &prepared.statement.kind {
+        let (decision, tally) = match &prepared.statement.kind {
             kind if executed(kind).is_some_and(|name| self.statements.by_sql(&name).is_some()) => {
                 let target = executed(kind).and_then(|name| self.statements.by_sql(&name).cloned())?;
                 return self.decide_twin(&target, &prepared.sql, &prepared.statement);
             }
             Kind::Prepare { inner, body, .. } => {
                 let text = prepared.sql.get(body.start..body.end).unwrap_or_default();
-                match self.decide(text, inner, &[])? {
-                    Decision::Refuse(refusal) => Decision::Refuse(refusal),
-                    _ => Decision::Pass { unsettles: false },
+                match self.decide_to_keep(text, inner, &[])? {
+                    refused @ (Decision::Refuse(_), _) => refused,
+                    (_, tally) => (Decision::Pass { unsettles: false }, tally),
                 }
             }
-            _ => self.decide(&prepared.sql, &prepared.statement, &prepared.types)?,
+            _ => self.decide_to_keep(&prepared.sql, &prepared.statement, &prepared.types)?,
         };
-        *prepared.decided.borrow_mut() = Some((self.epoch, decision.clone()));
+        *prepared.decided.borrow_mut() = Some((self.epoch, decision.clone(), tally));
         Some(decision)
     }
 
@@ -227,17 +222,14 @@ impl Engine {
             let form = form.clone();
             return self.bind_alone(bind, portal, prepared, &write, &form, params);
         }
-        if write.fresh_snapshot && in_block {
-            match self.read_committed {
-                Some(true) => {}
-                Some(false) => {
+        if write.fresh_snapshot {
+            match self.snapshot() {
+                Snapshot::Fresh => {}
+                Snapshot::Old => {
                     let refusal = no_fresh_snapshot();
                     return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
                 }
-                None => {
-                    self.ask_isolation();
-                    return Step::Wait;
-                }
+                Snapshot::Asked => return Step::Wait,
             }
         }
         if !in_block && !self.wrapped {
@@ -484,19 +476,16 @@ impl Engine {
 
     /// The name of the twin of a statement that was prepared by SQL.
     pub(super) fn sql_twin_name(&mut self, prepared: &SqlPrepared) -> String {
-        let next = self.sql_twins.len();
-        let twin = self.sql_twins.entry(prepared.sql.clone());
-        twin.or_insert_with(|| SqlTwin { name: format!("pgcanon_sql_{next}"), made: None }).name.clone()
+        let (name, old) = self.sql_twins.take(&prepared.sql);
+        if let Some(old) = old {
+            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', old.as_bytes()));
+        }
+        name
     }
 
     /// Prepares that twin, unless it is there as it should be.
     pub(super) fn make_sql_twin(&mut self, prepared: &SqlPrepared, sql: &[u8]) {
-        let Some(twin) = self.sql_twins.get_mut(&prepared.sql) else { return };
-        if twin.made.as_deref() == Some(sql) {
-            return;
-        }
-        twin.made = Some(sql.to_vec());
-        let name = twin.name.clone();
+        let Some(name) = self.sql_twins.make(&prepared.sql, sql) else { return };
         // Perhaps there is an older one; closing none is no error.
         self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', name.as_bytes()));
         self.own_execute(sql, &[], &[], || Own::Needed);
@@ -504,7 +493,7 @@ impl Engine {
 
     /// Whether they are there is not known any more.
     pub(super) fn unmake_sql_twins(&mut self) {
-        self.sql_twins.values_mut().for_each(|twin| twin.made = None);
+        self.sql_twins.unmake();
     }
 
     fn pass(&mut self, frame: &[u8]) -> Step {
@@ -528,19 +517,6 @@ pub(super) fn other_way(right: &str) -> Refusal {
         detail: None,
         hint: Some(format!("Execute it by {right}, or prepare it once more.")),
     }
-}
-
-fn is_control(effect: Effect) -> bool {
-    matches!(
-        effect,
-        Effect::Begin
-            | Effect::Commit { .. }
-            | Effect::Rollback { .. }
-            | Effect::PrepareTransaction
-            | Effect::Savepoint(_)
-            | Effect::Release(_)
-            | Effect::RollbackTo(_)
-    )
 }
 
 /// The write that is right for how the parameters are bound.

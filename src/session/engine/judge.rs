@@ -170,3 +170,17 @@ pub(super) fn executed(kind: &Kind) -> Option<Name> {
         _ => None,
     }
 }
+
+/// Whether it acts on the transaction.
+pub(super) fn is_control(effect: Effect) -> bool {
+    matches!(
+        effect,
+        Effect::Begin
+            | Effect::Commit { .. }
+            | Effect::Rollback { .. }
+            | Effect::PrepareTransaction
+            | Effect::Savepoint(_)
+            | Effect::Release(_)
+            | Effect::RollbackTo(_)
+    )
+}

@@ -26,6 +26,7 @@ mod statements;
 mod surroundings;
 mod twins;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use crate::wire::frame::Frame;
 use crate::wire::message::{back, front, split_cstr};
 
 use assemble::{Assembler, HEADER};
-use extended::{Bound, SqlTwin};
+use extended::Bound;
 use names::Names;
 use own::Own;
 use pending::Pending;
@@ -49,7 +50,7 @@ use segments::Segment;
 use settings::Reported;
 use simple::QueryRun;
 use statements::{Deallocated, MadeBySql, Parsed, Statements};
-use twins::{TwinName, Twins};
+use twins::{SqlTwins, TwinName, Twins};
 
 /// Frames up to this size are waited for whole.
 const WHOLE: usize = 256 << 10;
@@ -171,7 +172,7 @@ pub(crate) struct Engine {
     /// Looks at the catalog before `names` and the decisions were made.
     looks: u64,
     statements: Statements,
-    sql_twins: HashMap<Vec<u8>, SqlTwin>,
+    sql_twins: SqlTwins,
     portals: HashMap<Name, Rc<Bound>>,
     twins: Twins,
     /// Counts everything that may change what a name means.
@@ -251,7 +252,7 @@ impl Engine {
             private: None,
             private_as_of: 0,
             statements: Statements::default(),
-            sql_twins: HashMap::new(),
+            sql_twins: SqlTwins::default(),
             portals: HashMap::new(),
             twins: Twins::default(),
             epoch: 0,
@@ -345,10 +346,20 @@ impl Engine {
 
     /// Sends a frame.
     fn send(&mut self, special: Special, put: impl FnOnce(&mut Vec<u8>)) {
-        let mut frame = Vec::new();
-        put(&mut frame);
-        self.note_special(&frame, special);
-        self.up.extend_from_slice(&frame);
+        let mut up = std::mem::take(&mut self.up);
+        let mark = up.len();
+        put(&mut up);
+        self.note_special(up.get(mark..).unwrap_or_default(), special);
+        self.up = up;
+    }
+
+    /// Sends a frame whose answers are the client's.
+    fn send_plain(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        let mut up = std::mem::take(&mut self.up);
+        let mark = up.len();
+        put(&mut up);
+        self.note(up.get(mark..).unwrap_or_default());
+        self.up = up;
     }
 
     // === what is known ===
@@ -357,8 +368,8 @@ impl Engine {
         self.parameters.get(name.as_bytes()).map(Vec::as_slice)
     }
 
-    fn encoding_name(&self) -> String {
-        self.parameter("client_encoding").map_or_else(|| "UTF8".into(), |v| String::from_utf8_lossy(v).into_owned())
+    fn encoding_name(&self) -> Cow<'_, str> {
+        self.parameter("client_encoding").map_or(Cow::Borrowed("UTF8"), String::from_utf8_lossy)
     }
 
     /// Settings that constants of a text hang on.

@@ -92,7 +92,10 @@ impl Engine {
     pub(super) fn learn_catalog(&mut self, json: &[u8]) {
         match self.links.read_catalog(json) {
             Ok(catalog) => self.set_private(catalog),
-            Err(e) => warn!(error = %e, "cannot read the catalog within a session"),
+            Err(e) => {
+                warn!(error = %e, "cannot read the catalog within a session");
+                self.unexpected = Some(back::DATA_ROW);
+            }
         }
     }
 
@@ -156,8 +159,8 @@ impl Engine {
         if twins.is_empty() {
             return;
         }
-        for twin in std::mem::take(&mut self.sql_twins).into_values() {
-            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', twin.name.as_bytes()));
+        for twin in self.sql_twins.take_all() {
+            self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', twin.as_bytes()));
         }
         twins.into_iter().for_each(|name| self.close_twin(name));
         self.sync_if_settled();
@@ -186,20 +189,29 @@ impl Engine {
 
     /// Everything that has to be in the journal before the transaction commits; `false` as with [`Engine::flush`].
     pub(super) fn flush_for_commit(&mut self) -> Result<bool, PendingError> {
-        if std::mem::take(&mut self.constraints_due) {
-            // The check may wait for others: only behind it is the place in the order the last word.
-            self.own_execute(CHECK_CONSTRAINTS, &[], &[], || Own::Needed);
-            self.marker_due = true;
-        }
+        self.check_constraints();
         if !self.flush()? {
             return Ok(false);
         }
+        self.take_place();
+        Ok(true)
+    }
+
+    /// The check may wait for others: only behind it is the place in the order the last word.
+    pub(super) fn check_constraints(&mut self) {
+        if std::mem::take(&mut self.constraints_due) {
+            self.own_execute(CHECK_CONSTRAINTS, &[], &[], || Own::Needed);
+            self.marker_due = true;
+        }
+    }
+
+    /// Takes the transaction's place in the order, where no row of the journal has taken it yet.
+    pub(super) fn take_place(&mut self) {
         if std::mem::take(&mut self.marker_due) {
             let meta = self.appender().own(&[]);
             let sql = mark_in(*self.links.slot.borrow());
             self.own_execute(sql.as_bytes(), &[BYTEA], &[Some(&meta)], || Own::Needed);
         }
-        Ok(true)
     }
 
     pub(super) fn slot(&self) -> [u8; 2] {
@@ -297,7 +309,9 @@ impl Engine {
             (Own::Resolve(written), back::DATA_ROW) => {
                 let written = *written;
                 if self.names.learn(&written, body).is_none() {
+                    // Asked again it would say the same, and without an answer nothing may be written.
                     warn!("the server does not say what a name means in the expected way");
+                    self.unexpected = Some(tag);
                 }
             }
             (Own::Resolve(written), back::COMMAND_COMPLETE) => {

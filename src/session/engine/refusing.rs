@@ -21,10 +21,7 @@ impl Engine {
         let failing = Self::failing(&refusal.message);
         let parse = Parse { statement: b"", sql: &failing, types: vec![] };
         self.send(Special::Refused(error), |out| parse.put(out));
-        let mut sync = Vec::new();
-        put_sync(&mut sync);
-        self.note(&sync);
-        self.up.extend_from_slice(&sync);
+        self.send_plain(put_sync);
         Step::Done
     }
 

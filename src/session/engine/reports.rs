@@ -76,10 +76,7 @@ impl Engine {
         let parse = Parse { statement: b"", sql: &sql, types: vec![] };
         self.send(Special::Recheck(error), |out| parse.put(out));
         self.send(Special::Own(Own::Ignore), |out| put_close(out, b'S', b""));
-        let mut sync = Vec::new();
-        put_sync(&mut sync);
-        self.note(&sync);
-        self.up.extend_from_slice(&sync);
+        self.send_plain(put_sync);
         true
     }
 
@@ -91,10 +88,10 @@ impl Engine {
     /// An error of what EXECUTE runs names the client's statement, not its twin.
     fn own_names<'a>(&self, body: &'a [u8]) -> Cow<'a, [u8]> {
         let mut body = Cow::Borrowed(body);
-        for (sql, twin) in &self.sql_twins {
-            let Some(at) = memchr::memmem::find(&body, format!("\"{}\"", twin.name).as_bytes()) else { continue };
+        for (sql, twin) in self.sql_twins.iter() {
+            let Some(at) = memchr::memmem::find(&body, format!("\"{twin}\"").as_bytes()) else { continue };
             let Some(own) = self.statements.name_by_sql(sql) else { continue };
-            let end = at.saturating_add(twin.name.len()).saturating_add(1);
+            let end = at.saturating_add(twin.len()).saturating_add(1);
             let parts = [body.get(..=at), Some(own.as_bytes()), body.get(end..)];
             body = Cow::Owned(parts.into_iter().flatten().flatten().copied().collect());
         }

@@ -4,7 +4,7 @@ use crate::wire::message::{back, put_frame, split_cstr};
 
 use super::replies::Shown;
 use super::rows::{cut_description, cut_row};
-use super::run::{Form, Run};
+use super::run::{Form, Run, RunError};
 use super::{Engine, Special};
 
 impl Engine {
@@ -46,16 +46,7 @@ impl Engine {
                     let value = cut_row(body).and_then(|(_, value)| value);
                     run.take_count(value, binary).map(|()| Shown::Instead)
                 } else if run.cuts_rows() {
-                    let Some((row, value)) = cut_row(body) else { return Shown::Verbatim };
-                    if run.shows_rows() {
-                        row.put(&mut self.down);
-                    }
-                    run.take(value, binary, &mut self.pending).map(|table| {
-                        if let Some(table) = table {
-                            self.met_table(table);
-                        }
-                        Shown::Instead
-                    })
+                    self.take_row(run, binary, body).map(|()| Shown::Instead)
                 } else {
                     Ok(Shown::Verbatim)
                 }
@@ -85,6 +76,18 @@ impl Engine {
             self.poisoned = Some(self.own_error(&e));
             Shown::Verbatim
         })
+    }
+
+    /// A row with a column of ours: the client's part is shown, ours is kept.
+    fn take_row(&mut self, run: &mut Run, binary: bool, body: &[u8]) -> Result<(), RunError> {
+        let (row, value) = cut_row(body).ok_or(RunError::Row)?;
+        if run.shows_rows() {
+            row.put(&mut self.down);
+        }
+        if let Some(table) = run.take(value, binary, &mut self.pending)? {
+            self.met_table(table);
+        }
+        Ok(())
     }
 
     pub(super) fn execute(

@@ -11,13 +11,14 @@ use crate::wire::error::Severity;
 use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
-use super::judge::{Act, Judged};
+use super::judge::{Act, Judged, is_control};
 use super::own::Own;
 use super::refusing::{no_fresh_snapshot, report};
 use super::rows::Template;
 use super::run::{Form, Run};
 use super::segments::{Segment, shifts};
 use super::statements::{Deallocated, MadeBySql};
+use super::surroundings::Snapshot;
 use super::{Engine, Special, Step};
 
 /// Before a query of the client's, in the same message.
@@ -173,13 +174,7 @@ impl Engine {
             let sql = piece.text(text);
             let effect = effect(sql, lex);
             let mut judged = match effect {
-                Effect::Begin
-                | Effect::Commit { .. }
-                | Effect::Rollback { .. }
-                | Effect::PrepareTransaction
-                | Effect::Savepoint(_)
-                | Effect::Release(_)
-                | Effect::RollbackTo(_) => Judged::new(Act::Control(effect)),
+                _ if is_control(effect) => Judged::new(Act::Control(effect)),
                 // It will only be told that the block has failed.
                 _ if failed => Judged::new(Act::Pass),
                 _ => self.judge(sql)?,
@@ -307,11 +302,12 @@ impl Engine {
                 },
             );
         }
-        if let Some(refusal) = self.stale_snapshot(&parts) {
-            return match refusal {
-                Some(refusal) => self.refuse_query(text, &refusal),
-                None => Step::Wait,
-            };
+        if parts.iter().any(|p| matches!(&p.judged.act, Act::Write(write) if write.fresh_snapshot)) {
+            match self.snapshot() {
+                Snapshot::Fresh => {}
+                Snapshot::Old => return self.refuse_query(text, &no_fresh_snapshot()),
+                Snapshot::Asked => return Step::Wait,
+            }
         }
         let writes = parts.iter().any(|p| matches!(p.judged.act, Act::Write(_)));
         let opens = idle && writes && self.status() == Status::Idle;
@@ -396,8 +392,7 @@ impl Engine {
         put_query(&mut frame, &sql);
         let template = self.template(Rewritten { sql, inserted }, text);
         let run = QueryRun { pieces, at: 0, template, ready, failed: false, copies_ended: 0 };
-        self.note_special(&frame, Special::Query(Box::new(run)));
-        self.up.extend_from_slice(&frame);
+        self.send(Special::Query(Box::new(run)), |out| out.extend_from_slice(&frame));
         Step::Done
     }
 
@@ -449,14 +444,11 @@ impl Engine {
             self.end_implicit();
             self.committing = true;
         }
-        let mut frame = Vec::new();
-        put_sync(&mut frame);
         if self.segments.is_empty() {
-            self.note(&frame);
+            self.send_plain(put_sync);
         } else {
-            self.note_special(&frame, Special::SegmentSync);
+            self.send(Special::SegmentSync, put_sync);
         }
-        self.up.extend_from_slice(&frame);
         Step::Done
     }
 
@@ -467,11 +459,10 @@ impl Engine {
         self.note_write(write);
     }
 
-    /// What an implicit transaction still needs before its Sync.
+    /// What an implicit transaction still needs before its Sync: nothing of it is pending.
     pub(super) fn end_implicit(&mut self) {
-        // Nothing is pending here, so nothing can be left over.
-        let _ = self.flush_for_commit();
-        self.constraints_due = false;
+        self.check_constraints();
+        self.take_place();
     }
 
     /// The metas of a statement that journals itself.
@@ -506,25 +497,6 @@ impl Engine {
         rewritten.inserted.insert(0, Inserted { at: 0, len: 0, instead: *at });
         Template { rewritten, original: whole.to_vec() }
     }
-
-    /// For a locked statement in a block: `Some(None)` while the isolation level is asked for, `Some(Some(_))` if it is not one
-    /// that gives each statement a snapshot of its own.
-    fn stale_snapshot(&mut self, parts: &[Part]) -> Option<Option<Refusal>> {
-        let locked = parts.iter().any(|p| matches!(&p.judged.act, Act::Write(write) if write.fresh_snapshot));
-        if !locked || !self.in_block() {
-            return None;
-        }
-        match self.read_committed {
-            Some(true) => None,
-            Some(false) => Some(Some(no_fresh_snapshot())),
-            None => {
-                self.ask_isolation();
-                Some(None)
-            }
-        }
-    }
-
-    // === queries that are run in parts ===
 }
 
 fn commits(parts: &[Part]) -> bool {

@@ -1,11 +1,23 @@
 //! What a statement is judged by: the catalog as this session sees it, what names mean in it, and its settings.
 
-use super::Engine;
+use std::sync::Arc;
+
 use crate::capture::decide::{Surroundings, decide};
+use crate::capture::lanes::Tally;
 use crate::capture::write::{Ask, Decision};
 use crate::catalog::relation::{Catalog, Oid};
 use crate::sql::statement::Statement;
-use std::sync::Arc;
+
+use super::Engine;
+
+/// Whether a statement's snapshot is as new as the locks before it.
+pub(super) enum Snapshot {
+    Fresh,
+    /// It may be the block's.
+    Old,
+    /// The server is asked.
+    Asked,
+}
 
 impl Engine {
     /// The catalog by which statements are judged now.
@@ -32,13 +44,24 @@ impl Engine {
 
     /// What becomes of a statement; `None` where the server has to be asked first, which is under way.
     pub(super) fn decide(&mut self, sql: &[u8], statement: &Statement, params: &[u32]) -> Option<Decision> {
+        Some(self.decide_to_keep(sql, statement, params)?.0)
+    }
+
+    /// [`Engine::decide`], with where it is counted when it is used again.
+    pub(super) fn decide_to_keep(
+        &mut self,
+        sql: &[u8],
+        statement: &Statement,
+        params: &[u32],
+    ) -> Option<(Decision, Tally)> {
         if self.needs_private_catalog(statement) {
             self.ask_catalog();
             return None;
         }
         let decision = self.with_surroundings(params, |s| decide(sql, statement, s))?;
-        self.links.lanes.record(sql, self.machine.lex(), &decision);
-        Some(decision)
+        let tally = self.links.lanes.tally(sql, self.machine.lex(), &decision);
+        tally.count();
+        Some((decision, tally))
     }
 
     /// Calls with what decisions hang on; asks the server for the names that it lacks.
@@ -49,12 +72,13 @@ impl Engine {
     ) -> Option<T> {
         let catalog = self.catalog();
         let encoding = self.encoding_name();
+        let encoding = encoding.as_ref();
         let meaning = |written: &_| self.names.get(written);
         let settings = || self.settings();
         let surroundings = Surroundings {
             catalog: &catalog,
             meaning: &meaning,
-            encoding: &encoding,
+            encoding,
             standard_conforming_strings: self.machine.lex().standard_conforming_strings,
             params,
             settings: &settings,
@@ -113,5 +137,18 @@ impl Engine {
         self.names.forget();
         self.epoch += 1;
         self.unsettled = true;
+    }
+
+    /// Whether the next statement takes a snapshot of its own.
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        match self.read_committed {
+            _ if !self.in_block() => Snapshot::Fresh,
+            Some(true) => Snapshot::Fresh,
+            Some(false) => Snapshot::Old,
+            None => {
+                self.ask_isolation();
+                Snapshot::Asked
+            }
+        }
     }
 }

@@ -37,6 +37,22 @@ impl TwinName {
     }
 }
 
+/// The twins of statements that the client has prepared by SQL, by its texts.
+#[derive(Debug, Default)]
+pub(super) struct SqlTwins {
+    by_text: HashMap<Vec<u8>, SqlTwin>,
+    /// Number of the next name, and clock of the uses.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct SqlTwin {
+    name: String,
+    used: u64,
+    /// The text that it was made with: another one when the table has changed.
+    made: Option<Vec<u8>>,
+}
+
 /// What has to be sent before a twin can be used.
 #[derive(Debug)]
 pub(super) enum Need {
@@ -97,6 +113,48 @@ impl Twins {
     }
 }
 
+impl SqlTwins {
+    /// The name of this text's twin, and of one that gives way to it.
+    pub(super) fn take(&mut self, sql: &[u8]) -> (String, Option<String>) {
+        self.next += 1;
+        if let Some(twin) = self.by_text.get_mut(sql) {
+            twin.used = self.next;
+            return (twin.name.clone(), None);
+        }
+        let old = if self.by_text.len() < KEPT { None } else { self.drop_oldest() };
+        let name = format!("pgcanon_sql_{}", self.next);
+        self.by_text.insert(sql.to_vec(), SqlTwin { name: name.clone(), used: self.next, made: None });
+        (name, old)
+    }
+
+    fn drop_oldest(&mut self) -> Option<String> {
+        let text = self.by_text.iter().min_by_key(|(_, twin)| twin.used).map(|(text, _)| text.clone())?;
+        self.by_text.remove(&text).map(|twin| twin.name)
+    }
+
+    /// The twin is made as `made`; its name, if it was not so before.
+    pub(super) fn make(&mut self, sql: &[u8], made: &[u8]) -> Option<String> {
+        let twin = self.by_text.get_mut(sql).filter(|twin| twin.made.as_deref() != Some(made))?;
+        twin.made = Some(made.to_vec());
+        Some(twin.name.clone())
+    }
+
+    /// Whether the server has any of them is not known.
+    pub(super) fn unmake(&mut self) {
+        self.by_text.values_mut().for_each(|twin| twin.made = None);
+    }
+
+    /// Each text with its twin's name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &str)> {
+        self.by_text.iter().map(|(text, twin)| (text.as_slice(), twin.name.as_str()))
+    }
+
+    /// Forgets all, and says which there were.
+    pub(super) fn take_all(&mut self) -> Vec<String> {
+        self.by_text.drain().map(|(_, twin)| twin.name).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +182,22 @@ mod tests {
         twins.confirm(second);
         twins.next_batch();
         assert!(matches!(twins.take(b"select 1", &[]), (name, Need::Nothing) if name == second));
+    }
+
+    #[test]
+    fn of_those_prepared_by_sql_only_so_many_are_kept() {
+        let mut twins = SqlTwins::default();
+        let (first, _) = twins.take(b"0");
+        assert_eq!(twins.make(b"0", b"prepare"), Some(first.clone()));
+        assert_eq!(twins.make(b"0", b"prepare"), None, "it is there");
+        for n in 1..KEPT {
+            assert_eq!(twins.take(n.to_string().as_bytes()).1, None);
+        }
+        let (again, old) = twins.take(b"0");
+        assert_eq!((again, old), (first.clone(), None));
+        let (_, old) = twins.take(b"more");
+        assert!(old.is_some_and(|old| old != first));
+        assert_eq!(twins.take_all().len(), KEPT);
     }
 
     #[test]
