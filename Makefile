@@ -1,6 +1,6 @@
 # The commands of this project; each installs what it needs.
 
-.PHONY: demo test bench fuzz
+.PHONY: demo test bench soak fuzz
 
 # A node and its proxy from nothing, real clients through it, and nothing left behind.
 demo:
@@ -20,6 +20,11 @@ bench:
 	tests/setup bench
 	cargo build --release --locked
 	benches/run $(BENCH)
+
+# What `test` runs shortened, at its full length.
+soak:
+	tests/setup
+	LARGE_MIB=1024 cargo test --release --locked --test capture a_large_transaction
 
 # The fuzz targets for longer.
 fuzz:

@@ -3,5 +3,6 @@
 
 pub mod decide;
 pub mod lanes;
+pub mod lift;
 pub mod moment;
 pub mod write;

@@ -147,6 +147,25 @@ impl Rewritten {
         }
         theirs + (at - ours)
     }
+
+    /// This text, of one that was itself put in the place of the client's.
+    #[must_use]
+    pub fn of(mut self, earlier: &Self) -> Self {
+        let mut inserted = Vec::with_capacity(self.inserted.len() + earlier.inserted.len());
+        let mut later = self.inserted.into_iter().peekable();
+        // What was put in, and what was left out, before the place at hand.
+        let (mut more, mut less) = (0, 0);
+        for earlier in &earlier.inserted {
+            while let Some(next) = later.next_if(|next| next.at + less <= earlier.at + more) {
+                (more, less) = (more + next.len, less + next.instead);
+                inserted.push(next);
+            }
+            inserted.push(Inserted { at: earlier.at + more - less, ..*earlier });
+        }
+        inserted.extend(later);
+        self.inserted = inserted;
+        self
+    }
 }
 
 /// A statement that journals itself.
@@ -189,3 +208,22 @@ pub struct Meaning {
 /// Names that the session's server has to be asked about before a decision can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask(pub Vec<Written>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_a_text_is_one_of_the_first() {
+        let put = |at, len, instead| Inserted { at, len, instead };
+        // set n = 12345 where id = 6
+        let earlier =
+            Rewritten { sql: b"set n = $1 where id = $2".to_vec(), inserted: vec![put(8, 2, 5), put(22, 2, 1)] };
+        let sql = b"with x as (set n = $1 where id = $2 returning 1)".to_vec();
+        let later = Rewritten { sql, inserted: vec![put(0, 11, 0), put(35, 13, 0)] };
+        let both = later.of(&earlier);
+        for (at, own) in [(0, 0), (11, 0), (15, 4), (19, 8), (21, 13), (27, 19), (33, 25), (40, 26)] {
+            assert_eq!(both.original(at), own, "{at}");
+        }
+    }
+}

@@ -12,7 +12,7 @@ const TOKENS_MAX: usize = 8192;
 /// In the place of items that look as the one before.
 const MORE: &[u8] = b", ...";
 
-/// The statement with one `?` for each constant, keywords and names in lower case, even blanks and no comments.
+/// The statement with one `?` for each constant or parameter, keywords and names in lower case, even blanks and no comments.
 ///
 /// Lists of `IN (…)`, `ARRAY[…]` and the rows of `VALUES` are shortened to their first item and `...` where the items look
 /// alike, so that their length makes no other shape.
@@ -76,16 +76,14 @@ struct Writer {
 impl Writer {
     fn token(&mut self, kind: TokenKind, text: &[u8]) {
         if let Some(sign) = self.sign.take()
-            && kind != TokenKind::Number
+            && !matches!(kind, TokenKind::Number | TokenKind::Param)
         {
             self.put(&[sign], Before::Sign, true);
         }
         let lists = std::mem::take(&mut self.lists);
         match kind {
             TokenKind::Ident => self.word(text),
-            TokenKind::QuotedIdent | TokenKind::UnicodeIdent | TokenKind::Param => {
-                self.put(text, Before::Operand, true);
-            }
+            TokenKind::QuotedIdent | TokenKind::UnicodeIdent => self.put(text, Before::Operand, true),
             TokenKind::Char(open @ (b'(' | b'[')) => self.open(open, lists),
             TokenKind::Char(close @ (b')' | b']')) => self.close(close),
             TokenKind::Char(b',') => {
@@ -111,6 +109,7 @@ impl Writer {
             | TokenKind::BitString
             | TokenKind::DollarString
             | TokenKind::Number
+            | TokenKind::Param
             | TokenKind::Unterminated(_)
             | TokenKind::Invalid(_) => self.put(b"?", Before::Operand, true),
         }
@@ -291,7 +290,7 @@ mod tests {
     fn constants_of_every_kind_are_left_out() {
         assert_eq!(
             of("SELECT 1, -2.5, 'a' \n 'b', E'\\'', U&'d', N'x', B'01', $$x$$, $a$ $$ $a$, $1"),
-            "select ?, ?, ?, ?, ?, ?, ?, ?, ?, $1"
+            "select ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
         );
         assert_eq!(of("alter role joe password 'secret'"), "alter role joe password ?");
         assert_eq!(of("select 'open"), "select ?");
@@ -331,7 +330,7 @@ mod tests {
                 "delete from t where a in (?, ...) and b"
             );
         }
-        assert_eq!(of("select * from t where a in ($1, $2, $3)"), "select * from t where a in ($1, ...)");
+        assert_eq!(of("select * from t where a in ($1, $2, $3)"), "select * from t where a in (?, ...)");
         assert_eq!(of("select a in (1, b, 2, 2)"), "select a in (?, b, ?, ...)");
         assert_eq!(of("select array[1, 2, 3], array[[1, 2], [3, 4]]"), "select array[?, ...], array[[?, ?], ...]");
         assert_eq!(of("select a in ('1'::int, '2'::int)"), "select a in (?::int, ...)");
@@ -343,7 +342,7 @@ mod tests {
         let rows = "insert into t values (?, now()), ... on conflict do nothing";
         assert_eq!(of("insert into t values (1, now()), (2, now()) on conflict do nothing"), rows);
         assert_eq!(of("insert into t values (1, now()), (2, now()), (3,now()) on conflict do nothing"), rows);
-        assert_eq!(of("insert into t values ($1, $2), ($3, $4)"), "insert into t values ($1, $2), ...");
+        assert_eq!(of("insert into t values ($1, $2), ($3, $4)"), "insert into t values (?, ?), ...");
         assert_eq!(of("insert into t values (1, 2)"), "insert into t values (?, ?)");
         assert_eq!(of("insert into t values (1), (default), (2)"), "insert into t values (?), (default), (?)");
         assert_eq!(of("select f(1, 1, 1), f(1), f(1)"), "select f(?, ?, ?), f(?), f(?)");

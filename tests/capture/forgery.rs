@@ -109,7 +109,7 @@ fn a_client_sees_no_key_and_no_meta() {
         let shown = format!("select query from pg_stat_activity where pid = {pid} and wait_event_type = 'Lock'");
         let query =
             crate::common::eventually("the client to wait", || Some(node.sql(&shown)).filter(|q| !q.is_empty()));
-        assert!(query.contains("update acc set balance = 1 where id = 1"), "{query}");
+        assert!(query.contains("update acc set balance = "), "{query}");
         assert!(!query.contains("\\x"), "no bytes of a meta in a text: {query}");
         other.ok("commit");
         waiting.join().expect("the client that waited");

@@ -11,6 +11,7 @@ mod copy;
 mod crash;
 mod extended;
 mod forgery;
+mod lifted;
 mod names;
 mod order;
 mod prepared;

@@ -277,7 +277,7 @@ fn people_see_ticks_transactions_and_the_beginning_of_long_values() {
             "ä".repeat(200),
             "ab".repeat(99)
         );
-        let fourth = format!("insert into public.t values (4, '{}…');", "z".repeat(201));
+        let fourth = format!("insert into public.t values (4, '{}…');", "z".repeat(200));
         let order = [
             "-- tick 1",
             "-- transaction 1",

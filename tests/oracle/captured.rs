@@ -120,6 +120,54 @@ fn errors_and_their_positions() {
 }
 
 #[test]
+fn texts_that_differ_in_their_constants() {
+    same_captured(|c| {
+        ready(c);
+        c.query(
+            "create table n (id int primary key, s smallint, b bigint, d numeric(6,2), f float8, v varchar(5), c char(3), \
+             x text, j jsonb, check (id < 1000))",
+        );
+        let texts: [fn(u32) -> String; 21] = [
+            |n| format!("insert into n values ({n}, -{n}, 3000000000, 1.505, 2.5, 'it''s', 'ab', '', '{{}}')"),
+            |n| format!("insert into n (id, s, x, c) values ({n}0, {n}, 'b{n}', 'x')"),
+            |n| format!("insert into n (id) values ({})", 2 - n % 2),
+            |n| format!("insert into n (id) values (100{n})"),
+            |n| format!("insert into n (id, v) values (50{n}, 'too long {n}')"),
+            |n| format!("insert into n (id, s) values (60{n}, 4000{n})"),
+            |n| format!("insert into n (id, x, d) values (70{n}, {n}, {n}.5)"),
+            |n| {
+                format!(
+                    "insert into n (id, x) values ({n}, 'up') on conflict (id) do update set x = excluded.x || {n}, s = 5"
+                )
+            },
+            |n| format!("update n set d = 9999.99 + {n} where id = {n}"),
+            |n| format!("update n set s = s / 0 where id = {n}"),
+            |n| format!("update n set x = x || '{n}' where id = {n}"),
+            |n| format!("update n set v = 'a', x = 'b{n}' where v = 'it''s' and c = 'ab'"),
+            |n| format!("update n set s = s * 30000 + 30000 where id = {n}"),
+            |n| format!("update n set b = -9223372036854775807 - {n} where id = {n}"),
+            |n| format!("update n set s = -3276{} where id = {n}", 7 + n % 2),
+            |n| format!("update n set f = 'x{n}' where id = {n}"),
+            |n| format!("update n set nope = {n}"),
+            |n| format!("/* é */ delete from n where id = {n}00 and nope = 1"),
+            |n| format!("/* é */ delete from n where id = {n}0000 and x = {n}"),
+            |n| format!("delete from n where id in ({n}, {n}00) or id = {n}0;"),
+            |n| format!("delete from n where s = {n} and not (x = 'b' or id > {n})"),
+        ];
+        for n in 1..5 {
+            for text in texts {
+                c.query(text(n));
+                c.query("begin");
+                c.query(text(n + 4));
+                c.query(text(n));
+                c.query(if n == 3 { "rollback" } else { "commit" });
+            }
+        }
+        c.query("select * from n order by id");
+    });
+}
+
+#[test]
 fn describe_and_formats() {
     same_captured(|c| {
         ready(c);

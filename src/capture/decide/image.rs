@@ -120,7 +120,7 @@ fn old_and_new(kind: &Kind, statement: &Statement, s: &Surroundings<'_>) -> Resu
 }
 
 /// The target and the own `RETURNING` of a write.
-pub(super) fn parts(kind: &Kind) -> Option<(&crate::sql::statement::Target, Option<&Returning>)> {
+pub(in crate::capture) fn parts(kind: &Kind) -> Option<(&crate::sql::statement::Target, Option<&Returning>)> {
     match kind {
         Kind::Insert(i) => Some((&i.target, i.returning.as_ref())),
         Kind::Update(u) => Some((&u.target, u.returning.as_ref())),

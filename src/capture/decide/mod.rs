@@ -17,6 +17,8 @@ mod truncate;
 mod types;
 
 pub use execute::{Executed, Twin, decide_execute};
+pub(in crate::capture) use image::parts;
+pub(in crate::capture) use types::is_text;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]

@@ -43,6 +43,11 @@ pub(super) fn column(column: &Column) -> Option<Ty<'_>> {
     (column.sort == TypeSort::Plain).then(|| class(&column.type_name))
 }
 
+/// Whether a column holds characters, and any of them.
+pub(in crate::capture) fn is_text(of: &Column) -> bool {
+    column(of) == Some(Ty::Text)
+}
+
 /// The class of a type as the grammar spells it in a cast.
 pub(super) fn cast(name: &[u8]) -> Option<Ty<'static>> {
     Some(match name {

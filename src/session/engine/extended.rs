@@ -30,7 +30,7 @@ const FIRST_USER_OID: u32 = 16384;
 pub(super) struct Prepared {
     pub(super) sql: Vec<u8>,
     pub(super) types: Vec<u32>,
-    statement: Statement,
+    pub(super) statement: Statement,
     effect: Effect,
     /// Reads `pg_prepared_statements`.
     looks: bool,
@@ -63,6 +63,10 @@ pub(super) enum Bound {
 }
 
 impl Prepared {
+    pub(super) fn new(sql: Vec<u8>, types: Vec<u32>, statement: Statement, effect: Effect, looks: bool) -> Self {
+        Self { sql, types, statement, effect, looks, decided: RefCell::new(None) }
+    }
+
     /// How many parameters the server wants: those that are declared and those that are used.
     fn params(&self) -> usize {
         self.types.len().max(usize::from(self.statement.max_param))
@@ -80,16 +84,8 @@ impl Engine {
         // A plain query is nothing to us; all others are looked at when they are bound, for names may mean something else then.
         let plain = matches!(statement.kind, Kind::Select { into: None }) && statement.calls.is_empty();
         let writes = statement.with.as_ref().is_some_and(|with| with.ctes.iter().any(|cte| cte.writes.is_some()));
-        let prepared = (!plain || writes || looks).then(|| {
-            Rc::new(Prepared {
-                sql: parse.sql.to_vec(),
-                types: parse.types.clone(),
-                statement,
-                effect,
-                looks,
-                decided: RefCell::new(None),
-            })
-        });
+        let prepared = (!plain || writes || looks)
+            .then(|| Rc::new(Prepared::new(parse.sql.to_vec(), parse.types.clone(), statement, effect, looks)));
         let parsed = self.statements.parse(name, prepared);
         self.note_special(frame, Special::Parse(parsed));
         Step::Verbatim

@@ -9,6 +9,7 @@ mod client;
 mod copy;
 mod extended;
 mod judge;
+mod lifted;
 mod lost;
 mod names;
 mod own;
@@ -41,6 +42,7 @@ use crate::wire::message::{back, front, split_cstr};
 
 use assemble::{Assembler, HEADER};
 use extended::Bound;
+use lifted::LiftedTexts;
 use names::Names;
 use own::Own;
 use pending::Pending;
@@ -175,6 +177,7 @@ pub(crate) struct Engine {
     sql_twins: SqlTwins,
     portals: HashMap<Name, Rc<Bound>>,
     twins: Twins,
+    lifted: LiftedTexts,
     /// Counts everything that may change what a name means.
     epoch: u64,
     /// The client has sent messages of the extended protocol since its last Sync.
@@ -255,6 +258,7 @@ impl Engine {
             sql_twins: SqlTwins::default(),
             portals: HashMap::new(),
             twins: Twins::default(),
+            lifted: LiftedTexts::default(),
             epoch: 0,
             client_unsynced: false,
             pending: Pending::default(),

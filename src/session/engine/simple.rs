@@ -8,7 +8,7 @@ use crate::journal::entry::Head;
 use crate::session::machine::Status;
 use crate::sql::{Effect, Name, Split, effect};
 use crate::wire::error::Severity;
-use crate::wire::extended::{Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
+use crate::wire::extended::{BINARY, Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
 use super::judge::{Act, Judged, is_control};
@@ -102,19 +102,21 @@ impl Engine {
             return Step::Done;
         }
         self.segment = None;
+        let unsynced = self.client_unsynced;
+        let step = match self.query_lifted(text) {
+            Some(step) => step,
+            None => self.query(text, true),
+        };
+        if step == Step::Verbatim {
+            self.client_unsynced = false;
+            self.note(frame);
+        }
         // A simple query takes the place of the unnamed statement and of the unnamed portal.
-        if !self.client_unsynced {
+        if step != Step::Wait && !unsynced {
             self.statements.close_unnamed();
             self.portals.remove(&Name::EMPTY);
         }
-        match self.query(text, true) {
-            Step::Verbatim => {
-                self.client_unsynced = false;
-                self.note(frame);
-                Step::Verbatim
-            }
-            step => step,
-        }
+        step
     }
 
     /// Deals with a query's text; `whole` if it is all that the client sent. [`Step::Verbatim`] leaves sending it to the caller.
@@ -429,7 +431,7 @@ impl Engine {
         let (types, params) = alone_params(&slot, &metas);
         let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
         self.send(Special::Step(Some(template.clone())), |out| parse.put(out));
-        let bind = Bind { portal: b"", statement: b"", formats: vec![1], params, results: vec![] };
+        let bind = Bind { portal: b"", statement: b"", formats: vec![BINARY], params, results: vec![] };
         self.send(Special::Step(Some(template.clone())), |out| bind.put(out));
         let mut run = Run::new(write.clone(), Form::Alone(form.result), Vec::new());
         run.withholds = true;

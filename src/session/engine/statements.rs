@@ -100,6 +100,10 @@ impl Statements {
         }
     }
 
+    pub(super) fn has_unnamed(&self) -> bool {
+        self.wire.contains_key(&Name::EMPTY)
+    }
+
     /// A simple query takes the place of the unnamed statement.
     pub(super) fn close_unnamed(&mut self) {
         self.wire.remove(&Name::EMPTY);
