@@ -11,7 +11,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 use crate::config::{ConnInfo, PassfileError};
 use crate::journal::unhex;
 use crate::wire::scram::Verifier;
-use crate::wire::stream::Liveness;
+use crate::wire::stream::{Liveness, Stream};
 use crate::wire::tls::TlsError;
 use crate::wire::upstream::{Upstream, UpstreamError};
 
@@ -86,20 +86,7 @@ impl ControlSettings {
         &self,
         mut hear: impl FnMut(Notification) + Send + 'static,
     ) -> Result<Client, ControlError> {
-        let mut config = tokio_postgres::Config::new();
-        config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
-        config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
-        // The stream is encrypted already where it has to be.
-        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-        if let Some(dbname) = self.conninfo.dbname() {
-            config.dbname(dbname);
-        }
-        for endpoint in self.upstream.endpoints() {
-            if let Some(password) = self.conninfo.password_for(endpoint)? {
-                config.password(password.expose());
-            }
-        }
-        let stream = self.upstream.connect().await?;
+        let (stream, config) = self.begin().await?;
         let (client, mut connection) = config.connect_raw(stream, NoTls).await?;
         tokio::spawn(async move {
             while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
@@ -114,6 +101,34 @@ impl ControlSettings {
             }
         });
         Ok(client)
+    }
+
+    /// A connection that is logged in, and idle, for a caller that speaks the protocol itself.
+    pub async fn log_in(&self, application_name: &str) -> Result<Stream, ControlError> {
+        let (mut stream, mut config) = self.begin().await?;
+        config.application_name(application_name);
+        // What the library has read ends with ReadyForQuery; its handles are dropped without a word on the wire.
+        let (client, connection) = config.connect_raw(&mut stream, NoTls).await?;
+        drop((client, connection));
+        Ok(stream)
+    }
+
+    /// A stream to the server, and what logs in over it.
+    async fn begin(&self) -> Result<(Stream, tokio_postgres::Config), ControlError> {
+        let mut config = tokio_postgres::Config::new();
+        config.user(self.conninfo.user.as_deref().unwrap_or("postgres"));
+        config.application_name(self.conninfo.application_name.as_deref().unwrap_or("pgcanon"));
+        // The stream is encrypted already where it has to be.
+        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        if let Some(dbname) = self.conninfo.dbname() {
+            config.dbname(dbname);
+        }
+        for endpoint in self.upstream.endpoints() {
+            if let Some(password) = self.conninfo.password_for(endpoint)? {
+                config.password(password.expose());
+            }
+        }
+        Ok((self.upstream.connect().await?, config))
     }
 }
 

@@ -1,0 +1,22 @@
+//! Entries onto a peer (§6): exactly once, as whole transactions in their order, over one connection, without waiting between
+//! statements.
+//!
+//! What to do about failures is left to the caller: after one, it rolls back and goes on from
+//! [`progress`](Applier::progress), in smaller groups, row by row, or not at all.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod applier;
+mod error;
+mod line;
+mod quote;
+mod repeats;
+mod route;
+mod rows;
+mod session;
+mod shape;
+mod text;
+mod texts;
+
+pub use applier::{Applier, Mode};
+pub use error::{ApplyError, At, CONFLICT, MALFORMED, NOT_ROUTED, Rejection};
+pub use route::{Destination, Route};

@@ -1,0 +1,171 @@
+//! Rows onto a peer (§4.3, §6): those of one entry that have the same fate together, as arrays, built of the images' bytes.
+
+use std::sync::Arc;
+
+use super::applier::Applier;
+use super::error::{ApplyError, Rejection};
+use super::line::{Expect, Param};
+use super::route::Destination;
+use super::session::{array, is_true, number, odd, text_array};
+use super::shape::{Act, Form, OwnColumn, Shape, TEXT_ARRAY, Type};
+use crate::journal::Entry;
+use crate::journal::entry::Head;
+use crate::journal::image::Image;
+
+/// Rows of one statement at most.
+const ROWS: usize = 1000;
+/// Bytes of one statement's images, about.
+const BYTES: usize = 1 << 20;
+/// Shapes of one table that are remembered.
+const SHAPES: usize = 64;
+
+/// Images that wait for others that can go with them.
+struct Run<'a> {
+    act: Act,
+    images: Vec<Image<'a>>,
+    /// The number of the first, and of the last.
+    rows: (u32, u32),
+    bytes: usize,
+}
+
+impl Applier {
+    pub(super) async fn rows(&mut self, to: &Destination, entry: &Entry) -> Result<(), ApplyError> {
+        let shape = self.shape(to, &entry.head).await?;
+        let mut run: Option<Run<'_>> = None;
+        for (row, image) in (0_u32..).zip(entry.images()) {
+            let act = image.map_err(|e| e.to_string()).and_then(|image| Ok((shape.act(&image)?, image)));
+            let (act, image) = act.map_err(|why| {
+                let at = self.at(row);
+                self.line.fail(Rejection::malformed(why, at))
+            })?;
+            let Some(act) = act else { continue };
+            if let Some(full) = run.take_if(|run| run.act != act || run.is_full()) {
+                self.put_run(&shape, &entry.head, &full)?;
+                self.line.room().await?;
+            }
+            run.get_or_insert_with(|| Run { act, images: Vec::new(), rows: (row, row), bytes: 0 }).add(row, image);
+        }
+        match run {
+            Some(last) => self.put_run(&shape, &entry.head, &last),
+            None => Ok(()),
+        }
+    }
+
+    fn put_run(&mut self, shape: &Shape, head: &Head, run: &Run<'_>) -> Result<(), ApplyError> {
+        // Without a form there is nothing to be set.
+        let Some(form) = shape.form(run.act) else {
+            return if matches!(run.act, Act::Update | Act::Move) {
+                Ok(())
+            } else {
+                Err(self.malformed("rows without a key"))
+            };
+        };
+        let together = form.many.as_ref().filter(|_| run.images.len() > 1 && !self.row_by_row());
+        let Some(many) = together else {
+            let name = self.prepare(&form.one)?;
+            self.encode(&head.encoding)?;
+            for (row, image) in (run.rows.0..).zip(&run.images) {
+                let params = form.params.iter().map(|(at, _)| Param { value: value(image, *at), binary: true });
+                let params: Vec<Param<'_>> = params.collect();
+                let at = self.at(row);
+                self.line.execute(&name, &params, expect(form, 1), at);
+            }
+            return Ok(());
+        };
+        let name = self.prepare(many)?;
+        self.encode(&head.encoding)?;
+        let arrays = form.params.iter().map(|(at, element)| {
+            let mut out = Vec::with_capacity(run.bytes / form.params.len().max(1));
+            array(&mut out, *element, run.images.iter().map(|image| value(image, *at)));
+            out
+        });
+        let arrays: Vec<Vec<u8>> = arrays.collect();
+        let params: Vec<Param<'_>> = arrays.iter().map(|a| Param::binary(a)).collect();
+        let at = self.at(run.rows.0);
+        self.line.execute(&name, &params, expect(form, run.images.len()), at);
+        Ok(())
+    }
+
+    fn row_by_row(&mut self) -> bool {
+        self.opened().is_ok_and(|open| open.mode.row_by_row)
+    }
+
+    /// The statements for rows of this head; the peer is asked once what its table is like.
+    async fn shape(&mut self, to: &Destination, head: &Head) -> Result<Arc<Shape>, ApplyError> {
+        let known = self.shapes.get(&to.table).and_then(|shapes| shapes.iter().find(|s| s.fits(to, head)));
+        if let Some(shape) = known {
+            return Ok(Arc::clone(shape));
+        }
+        self.encode("UTF8")?;
+        let types = self.types(head).await?;
+        let own = self.own_columns(to).await?;
+        let shape = Arc::new(Shape::new(to, head, &types, &own, || self.new_id()));
+        let shapes = self.shapes.entry(to.table.clone()).or_default();
+        if shapes.len() >= SHAPES {
+            shapes.clear();
+        }
+        shapes.push(Arc::clone(&shape));
+        Ok(shape)
+    }
+
+    /// The peer's types of the names that the head's columns have.
+    async fn types(&mut self, head: &Head) -> Result<Vec<Type>, ApplyError> {
+        let sql = "SELECT t.oid, t.typarray, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) \
+            FROM pg_catalog.unnest($1) WITH ORDINALITY AS v(name, ord) \
+            LEFT JOIN pg_catalog.pg_type t ON t.oid = pg_catalog.to_regtype(v.name) \
+            LEFT JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace ORDER BY v.ord";
+        let names: Vec<&str> = head.columns.iter().map(|c| c.type_name.as_str()).collect();
+        let names = text_array(&names);
+        let rows = self.line.query(sql, &[TEXT_ARRAY], &[Param::binary(&names)]).await?;
+        let mut types = Vec::new();
+        for (column, row) in head.columns.iter().zip(&rows) {
+            let [oid, array, name] = row.as_slice() else { return Err(odd("a type")) };
+            let Some(name) = name.clone() else {
+                let message = format!("type {} of column \"{}\" does not exist", column.type_name, column.name);
+                let at = self.at(0);
+                return Err(self.line.fail(Rejection::own("42704", message, at)));
+            };
+            let array = Some(number(array)?).filter(|oid| *oid != 0);
+            types.push(Type { oid: number(oid)?, array, name });
+        }
+        Ok(types)
+    }
+
+    /// What the peer's table fills by itself.
+    async fn own_columns(&mut self, to: &Destination) -> Result<Vec<OwnColumn>, ApplyError> {
+        let sql = "SELECT a.attname, a.attgenerated <> '' FROM pg_catalog.pg_attribute a \
+            JOIN pg_catalog.pg_class c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = $1 AND c.relname = $2 AND a.attnum > 0 AND NOT a.attisdropped \
+            AND (a.attgenerated <> '' OR a.attidentity = 'a')";
+        let params = [Param::text(&to.table.schema), Param::text(&to.table.table)];
+        let rows = self.line.query(sql, &[19, 19], &params).await?;
+        let own = |row: &super::line::Row| match row.as_slice() {
+            [Some(name), generated] => Ok(OwnColumn { name: name.clone(), generated: is_true(generated) }),
+            _ => Err(odd("a column")),
+        };
+        rows.iter().map(own).collect()
+    }
+}
+
+impl<'a> Run<'a> {
+    fn add(&mut self, row: u32, image: Image<'a>) {
+        self.bytes = image.values.iter().filter_map(|v| v.bytes).fold(self.bytes, |sum, b| sum.saturating_add(b.len()));
+        self.rows.1 = row;
+        self.images.push(image);
+    }
+
+    fn is_full(&self) -> bool {
+        self.images.len() >= ROWS || self.bytes >= BYTES
+    }
+}
+
+fn value<'a>(image: &Image<'a>, at: usize) -> Option<&'a [u8]> {
+    image.values.get(at).and_then(|v| v.bytes)
+}
+
+fn expect(form: &Form, images: usize) -> Expect {
+    match u64::try_from(images) {
+        Ok(n) if form.counts => Expect::Count(n),
+        _ => Expect::Done,
+    }
+}

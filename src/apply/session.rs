@@ -1,0 +1,167 @@
+//! The apply session: settings under which everything means the same on every peer, and the lock that keeps two forwarders
+//! of one origin apart.
+
+use super::error::{ApplyError, Rejection};
+use super::line::{Line, Param, Row};
+use super::shape::TEXT_ARRAY;
+use crate::config::NodeName;
+use crate::journal::{Progress, TickId};
+
+/// What the session is set to, whatever its role or database has set; those that a server does not know are left out.
+///
+/// Without statistics a scan of a whole table may look cheap, and a plan that is kept must not be one; a commit need not be
+/// durable before the next one, as progress and data are lost together (§6); row-level security must not hide rows.
+const SETTINGS: &[(&str, &str)] = &[
+    ("search_path", ""),
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("standard_conforming_strings", "on"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("xmloption", "content"),
+    ("bytea_output", "hex"),
+    ("row_security", "off"),
+    ("synchronous_commit", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+    ("statement_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("client_min_messages", "error"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+];
+
+/// What a text may bring settings for, and what they are otherwise.
+pub(super) fn base(name: &str) -> Option<(&'static str, &'static str)> {
+    const BROUGHT: [&str; 3] = ["DateStyle", "IntervalStyle", "TimeZone"];
+    let known = SETTINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    BROUGHT.contains(&known.0).then_some(*known)
+}
+
+/// What is known of a session that was made ready.
+pub(super) struct Ready {
+    pub(super) progress: Option<Progress>,
+    /// The role may switch triggers off.
+    pub(super) skips_triggers: bool,
+    pub(super) user: String,
+}
+
+/// Names the lock of an origin among the database's own.
+fn lock(origin: &NodeName) -> i64 {
+    let mut hash = [0; 8];
+    let mut hasher = blake3::Hasher::new_derive_key("pgcanon 2026-01 apply lock");
+    hasher.update(origin.as_str().as_bytes()).finalize_xof().fill(&mut hash);
+    i64::from_be_bytes(hash)
+}
+
+/// Makes a new session ready to apply what comes from `origin`.
+pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, ApplyError> {
+    let (names, values): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().unzip();
+    let (names, values) = (text_array(&names), text_array(&values));
+    // In the order of the list: what is looked up behind search_path is qualified.
+    let sql = "SELECT pg_catalog.set_config(v.name, v.value, false) \
+        FROM pg_catalog.unnest($1, $2) AS v(name, value) \
+        WHERE pg_catalog.current_setting(v.name, true) IS NOT NULL";
+    line.query(sql, &[TEXT_ARRAY, TEXT_ARRAY], &[Param::binary(&names), Param::binary(&values)]).await?;
+    // A cycle of locks has to be left by us (§6): well before a client looks for one.
+    let sql = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_try_advisory_lock($1), \
+        pg_catalog.has_parameter_privilege('session_replication_role', 'SET'), session_user::pg_catalog.text, \
+        pg_catalog.set_config('lock_timeout', greatest(least(setting::pg_catalog.int8 / 4, 250), 1)::pg_catalog.text, false) \
+        FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
+    let lock = lock(origin).to_string();
+    let rows = line.query(sql, &[20], &[Param::text(&lock)]).await?;
+    let Some([recovering, locked, skips, user, _]) = rows.first().map(Vec::as_slice) else {
+        return Err(odd("the session's state"));
+    };
+    if is_true(recovering) {
+        return Err(ApplyError::InRecovery);
+    }
+    if !is_true(locked) {
+        return Err(ApplyError::Taken(origin.clone()));
+    }
+    let (skips_triggers, user) = (is_true(skips), user.clone().unwrap_or_default());
+    // Behind the lock: whoever had it before has committed or lost everything.
+    let sql = "SELECT system, timeline, tick, ord FROM pgcanon.progress WHERE origin OPERATOR(pg_catalog.=) $1";
+    let rows = line.query(sql, &[25], &[Param::text(origin.as_str())]).await.map_err(explain)?;
+    let progress = rows.first().map(progress).transpose()?;
+    Ok(Ready { progress, skips_triggers, user })
+}
+
+/// Where the peer's log stands: how much of it there is, and how much is durable.
+pub(super) async fn log_position(line: &mut Line) -> Result<(u64, u64), ApplyError> {
+    let sql = "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0'), \
+        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), '0/0')";
+    let rows = line.query(sql, &[], &[]).await?;
+    let Some([insert, flush]) = rows.first().map(Vec::as_slice) else { return Err(odd("its log's position")) };
+    Ok((number(insert)?, number(flush)?))
+}
+
+fn progress(row: &Row) -> Result<Progress, ApplyError> {
+    let [system, timeline, tick, ord] = row.as_slice() else { return Err(odd("pgcanon.progress")) };
+    Ok(Progress {
+        system: number(system)?,
+        timeline: number(timeline)?,
+        tick: TickId(number(tick)?),
+        ord: number(ord)?,
+    })
+}
+
+pub(super) fn number<T: std::str::FromStr>(value: &Option<String>) -> Result<T, ApplyError> {
+    value.as_deref().and_then(|v| v.parse().ok()).ok_or_else(|| odd("a number"))
+}
+
+pub(super) fn is_true(value: &Option<String>) -> bool {
+    value.as_deref() == Some("t")
+}
+
+pub(super) fn odd(what: &str) -> ApplyError {
+    Rejection::own("XX000", format!("the peer gives no answer that can be read about {what}"), None).into()
+}
+
+/// Says what to do where pgcanon's own tables are not there for us.
+fn explain(error: ApplyError) -> ApplyError {
+    let ApplyError::Rejected(mut rejection) = error else { return error };
+    match rejection.sqlstate.as_str() {
+        "42P01" | "3F000" => rejection.hint = Some("run `pgcanon init` on that node first".to_owned()),
+        "42501" => rejection.hint = Some("the role needs to be a member of pgcanon_apply there".to_owned()),
+        _ => {}
+    }
+    ApplyError::Rejected(rejection)
+}
+
+/// The binary form of a `text[]`.
+pub(super) fn text_array(values: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    array(&mut out, 25, values.iter().map(|v| Some(v.as_bytes())));
+    out
+}
+
+/// Appends the binary form of an array of one dimension.
+pub(super) fn array<'a>(
+    out: &mut Vec<u8>,
+    element: u32,
+    values: impl ExactSizeIterator<Item = Option<&'a [u8]>> + Clone,
+) {
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX).to_be_bytes();
+    let nulls = values.clone().any(|v| v.is_none());
+    out.extend_from_slice(&1_i32.to_be_bytes());
+    out.extend_from_slice(&i32::from(nulls).to_be_bytes());
+    out.extend_from_slice(&element.to_be_bytes());
+    out.extend_from_slice(&count(values.len()));
+    out.extend_from_slice(&1_i32.to_be_bytes());
+    for value in values {
+        match value {
+            None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
+            Some(bytes) => {
+                out.extend_from_slice(&count(bytes.len()));
+                out.extend_from_slice(bytes);
+            }
+        }
+    }
+}
