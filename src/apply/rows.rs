@@ -111,7 +111,7 @@ impl Applier {
     /// The peer's types of the names that the head's columns have.
     async fn types(&mut self, head: &Head) -> Result<Vec<Type>, ApplyError> {
         let sql = "SELECT t.oid, t.typarray, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) \
-            FROM pg_catalog.unnest($1) WITH ORDINALITY AS v(name, ord) \
+            FROM unnest($1) WITH ORDINALITY AS v(name, ord) \
             LEFT JOIN pg_catalog.pg_type t ON t.oid = pg_catalog.to_regtype(v.name) \
             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace ORDER BY v.ord";
         let names: Vec<&str> = head.columns.iter().map(|c| c.type_name.as_str()).collect();

@@ -66,7 +66,7 @@ pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, A
     let (names, values) = (text_array(&names), text_array(&values));
     // In the order of the list: what is looked up behind search_path is qualified.
     let sql = "SELECT pg_catalog.set_config(v.name, v.value, false) \
-        FROM pg_catalog.unnest($1, $2) AS v(name, value) \
+        FROM unnest($1, $2) AS v(name, value) \
         WHERE pg_catalog.current_setting(v.name, true) IS NOT NULL";
     line.query(sql, &[TEXT_ARRAY, TEXT_ARRAY], &[Param::binary(&names), Param::binary(&values)]).await?;
     // A cycle of locks has to be left by us (§6): well before a client looks for one.

@@ -315,10 +315,11 @@ impl<'a> Make<'a> {
     }
 }
 
-/// Parameters, each an array, as rows.
+/// Parameters, each an array, as rows. The server knows the function that takes several by this name only, and by no other
+/// function's, whatever the search_path is.
 fn unnest(columns: usize) -> String {
     let all = |prefix: &str| (1..=columns).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ");
-    format!("pg_catalog.unnest({}) AS v({})", all("$"), all("c"))
+    format!("unnest({}) AS v({})", all("$"), all("c"))
 }
 
 #[cfg(test)]
@@ -376,7 +377,7 @@ mod tests {
             (
                 r#"INSERT INTO "s"."T" ("k", "a""b", "m") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3::pg_catalog.int4)"#.into(),
                 many(
-                    r#"INSERT INTO "s"."T" ("k", "a""b", "m") OVERRIDING SYSTEM VALUE SELECT v.c1, v.c2, v.c3::pg_catalog.int4 FROM pg_catalog.unnest($1, $2, $3) AS v(c1, c2, c3)"#
+                    r#"INSERT INTO "s"."T" ("k", "a""b", "m") OVERRIDING SYSTEM VALUE SELECT v.c1, v.c2, v.c3::pg_catalog.int4 FROM unnest($1, $2, $3) AS v(c1, c2, c3)"#
                 )
             )
         );
@@ -388,14 +389,14 @@ mod tests {
         assert_eq!(
             sql(&shape, Act::Update).1,
             many(
-                r#"UPDATE "s"."T" AS t SET "a""b" = v.c2, "m" = v.c3::pg_catalog.int4 FROM pg_catalog.unnest($1, $2, $3) AS v(c1, c2, c3) WHERE t."k" = v.c1"#
+                r#"UPDATE "s"."T" AS t SET "a""b" = v.c2, "m" = v.c3::pg_catalog.int4 FROM unnest($1, $2, $3) AS v(c1, c2, c3) WHERE t."k" = v.c1"#
             )
         );
         assert_eq!(
             sql(&shape, Act::Delete),
             (
                 r#"DELETE FROM "s"."T" AS t WHERE t."k" = $1"#.into(),
-                many(r#"DELETE FROM "s"."T" AS t USING pg_catalog.unnest($1) AS v(c1) WHERE t."k" = v.c1"#)
+                many(r#"DELETE FROM "s"."T" AS t USING unnest($1) AS v(c1) WHERE t."k" = v.c1"#)
             )
         );
         assert_eq!(shape.form(Act::Delete).unwrap().params, [(0, 23)]);

@@ -137,8 +137,7 @@ impl Applier {
             return false;
         }
         let (names, values): (Vec<&str>, Vec<&str>) = pairs.iter().copied().unzip();
-        let sql =
-            "SELECT pg_catalog.set_config(v.name, v.value, true) FROM pg_catalog.unnest($1, $2) AS v(name, value)";
+        let sql = "SELECT pg_catalog.set_config(v.name, v.value, true) FROM unnest($1, $2) AS v(name, value)";
         self.line.parse("", sql.as_bytes(), &[TEXT_ARRAY, TEXT_ARRAY]);
         let at = self.at(0);
         let (names, values) = (text_array(&names), text_array(&values));

@@ -1,0 +1,13 @@
+//! Applying: what the journal holds onto real servers, exactly once, in order, whole, and under the peer's own names.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod failures;
+mod forms;
+mod locks;
+mod made;
+mod nodes;
+mod once;
+mod site;
+mod speed;
