@@ -7,6 +7,7 @@
 
 mod applier;
 mod error;
+mod lift;
 mod line;
 mod quote;
 mod repeats;

@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn filters_and_actions_say_what_becomes_of_a_row() {
         let filtered = |op| shape(op, Extra::Filter, &["k*", "a"], &to(None), &[]);
-        let (yes, no, k): (Option<&[u8]>, Option<&[u8]>, Option<&[u8]>) = (Some(&[1]), Some(&[0]), Some(b"k"));
+        let [yes, no, k]: [Option<&[u8]>; 3] = [Some(&[1]), Some(&[0]), Some(b"k")];
         assert_eq!(act(&filtered(Op::Insert), &[yes, k, k]), Some(Act::Insert));
         assert_eq!(act(&filtered(Op::Insert), &[no, k, k]), None);
         assert_eq!(act(&filtered(Op::Update), &[yes, k, k]), Some(Act::Upsert));

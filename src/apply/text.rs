@@ -193,7 +193,11 @@ mod tests {
                 "update <t> set t = 't', x = $$t$$ /* t */ where t = 1",
                 r#"update "far"."U" set t = 't', x = $$t$$ /* t */ where t = 1"#,
             ),
-            (Op::Delete, "delete from only <s.t>where t.k = 1", r#"delete from only "far"."U" AS "t"where t.k = 1"#),
+            (
+                Op::Delete,
+                "delete from only <s.t>/**/where t.k = 1",
+                r#"delete from only "far"."U" AS "t"/**/where t.k = 1"#,
+            ),
             (Op::Delete, "delete from <t> where s.t.k=1", r#"delete from "far"."U" AS "t" where t.k=1"#),
             (Op::Update, "update <t> as t set x = t.x", r#"update "far"."U" as t set x = t.x"#),
             (Op::Update, "update <t> x set x = x.t.y", r#"update "far"."U" x set x = x.t.y"#),

@@ -52,25 +52,25 @@ fn a_failure_is_named_and_leaves_nothing() {
             let bad_copy = with_body(text(Lane::Copy, Op::Copy, "t", "copy <t> (id) from stdin", Some(2)), b"78\nx\n");
             let short_copy =
                 with_body(text(Lane::Copy, Op::Copy, "t", "copy <t> (id) from stdin", Some(3)), b"78\n79\n");
-            // (what fails, SQLSTATE, entry, row)
-            let cases: Vec<(Vec<Entry>, &str, Option<(u32, u32)>)> = vec![
-                (vec![add(1), inserts(&[6, 7, 3])], "23505", Some((1, 0))),
-                (vec![inserts(&[3])], "23505", Some((0, 0))),
-                (vec![add(1), missing.clone(), add(2)], CONFLICT, Some((1, 0))),
-                (vec![add(1), updates(&[1, 2, 66])], CONFLICT, Some((1, 0))),
-                (vec![nonsense, add(1)], "42703", Some((0, 0))),
-                (vec![add(1), other_type], "42704", Some((1, 0))),
-                (vec![short], MALFORMED, Some((0, 0))),
-                (vec![add(1), no_filter], MALFORMED, Some((1, 0))),
-                (vec![elsewhere_named], NOT_ROUTED, Some((0, 0))),
-                (vec![begun.clone(), add(1)], MALFORMED, Some((1, 0))),
-                (vec![begun], MALFORMED, Some((1, 0))),
-                (vec![add(1), bad_copy], "22P02", Some((1, 0))),
-                (vec![short_copy, add(1)], CONFLICT, Some((0, 0))),
+            // What fails, with which SQLSTATE, and which entry it is.
+            let cases: Vec<(Vec<Entry>, &str, u32)> = vec![
+                (vec![add(1), inserts(&[6, 7, 3])], "23505", 1),
+                (vec![inserts(&[3])], "23505", 0),
+                (vec![add(1), missing.clone(), add(2)], CONFLICT, 1),
+                (vec![add(1), updates(&[1, 2, 66])], CONFLICT, 1),
+                (vec![nonsense, add(1)], "42703", 0),
+                (vec![add(1), other_type], "42704", 1),
+                (vec![short], MALFORMED, 0),
+                (vec![add(1), no_filter], MALFORMED, 1),
+                (vec![elsewhere_named], NOT_ROUTED, 0),
+                (vec![begun.clone(), add(1)], MALFORMED, 1),
+                (vec![begun], MALFORMED, 1),
+                (vec![add(1), bad_copy], "22P02", 1),
+                (vec![short_copy, add(1)], CONFLICT, 0),
             ];
             for (entries, state, at) in cases {
                 let failed = rejection(apply(&mut applier, Mode::default(), place(1, 1), &entries).await);
-                let expected = at.map(|(entry, row)| At { tick: TickId(1), ord: 1, entry, row });
+                let expected = Some(At { tick: TickId(1), ord: 1, entry: at, row: 0 });
                 assert_eq!((failed.sqlstate.as_str(), failed.at), (state, expected), "{failed} of {entries:#?}");
                 // The failure stays until it is dealt with.
                 assert!(applier.settle().await.is_err());

@@ -187,3 +187,48 @@ fn texts_that_come_again_keep_their_own_parameters() {
     });
     assert_eq!(peer.sql("select sum(n), max(v) from t"), format!("{}|v499", 1500 * 1499 / 2));
 }
+
+#[test]
+fn constants_mean_the_same_whether_they_are_prepared_or_not() {
+    let tables = "create type mood as enum ('sad', 'ok');
+        create table t (id bigint primary key, s smallint, v varchar(5), c char(3), j jsonb, b bytea, m mood, f real,
+            n numeric(6,2), ok bool, u uuid, bits bit(3))";
+    let (peer, oracle) = (Peer::shared(Pg::V15, tables, PUBLIC), Peer::shared(Pg::V15, tables, PUBLIC));
+    let mut entries = Vec::new();
+    for id in 1..=4 {
+        for (op, sql) in [
+            (
+                Op::Insert,
+                "insert into <t> values (ID, 3, 'a''b', 'x', '{\"k\": [1]}', '\\x00', 'ok', 1.5, 12.345, 't', \
+                 '00000000-0000-0000-0000-000000000001', '101')",
+            ),
+            (Op::Update, "update <t> set s = - s * 2 + ID, v = upper('q') || v, n = n / 3, f = f * 2 where id = ID"),
+            (
+                Op::Update,
+                "update <t> set j = jsonb_set(j, '{k,0}', '7'), v = replace(v, '''', 'ID'), n = -5 where id in (ID)",
+            ),
+            (
+                Op::Update,
+                "update <t> set v = coalesce(null, 'né'), ok = (s > 3), c = left('abcdef', 2) where id = ID and v <> ''",
+            ),
+        ] {
+            let sql = sql.replace("ID", &id.to_string());
+            entries.push(text(Lane::Statement, op, "t", &sql, Some(1)));
+        }
+    }
+    run(async {
+        let mut applier = peer.applier(PUBLIC).await;
+        apply(&mut applier, Mode::default(), place(1, 1), &entries).await.expect("all is well");
+        let long = text(Lane::Statement, Op::Update, "t", "update <t> set v = 'abcdef' where id = 1", Some(1));
+        for _ in 0..3 {
+            let failed = apply(&mut applier, Mode::default(), place(1, 2), std::slice::from_ref(&long)).await;
+            assert!(matches!(&failed, Err(ApplyError::Rejected(r)) if r.sqlstate == "22001"), "{failed:?}");
+            applier.rollback().await.expect("roll back");
+        }
+    });
+    let mut session = oracle.session();
+    for entry in &entries {
+        session.ok(std::str::from_utf8(&entry.head.text.as_ref().expect("a text").sql).expect("UTF-8"));
+    }
+    assert_eq!(peer.sql("select * from t order by id"), oracle.sql("select * from t order by id"));
+}

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use pgcanon::apply::Mode;
+use pgcanon::journal::{Entry, Item, Progress, TickId};
 
 use crate::common::Pg;
 use crate::common::cluster::PG15_BIN;
@@ -29,39 +30,92 @@ fn tpcb() {
         pgbench.args(["-M", how, "-c", "4", "-t", "5000", &site.node.database]);
         proc::run(&mut pgbench, crate::common::PATIENCE * 20);
         site.ticked();
-        reader_alone(&site);
-        for group in [1, 4, 16, 64, 256] {
+        let journal = read(&site);
+        for group in [1, 4, 16, 64] {
             run(async {
                 site.peer.session().ok("delete from pgcanon.progress");
+                site.peer.session().ok("vacuum pgbench_branches, pgbench_tellers, pgbench_accounts");
                 let mut applier = site.applier().await;
-                let mut reader = site.reader().await;
-                let start = Instant::now();
-                let all = forward(&mut reader, &mut applier, group, Mode::default()).await.expect("apply");
-                let took = start.elapsed().as_secs_f64();
-                println!("{how}: {all} transactions by {group}: {:.0}/s", all as f64 / took);
+                let (own, theirs, start) = (own_cpu(), backend_cpu(&site), Instant::now());
+                for transactions in journal.chunks(group) {
+                    applier.begin(Mode::default()).expect("begin");
+                    for (at, entries) in transactions {
+                        applier.source(*at).expect("a source transaction");
+                        for entry in entries {
+                            let to = applier.destination(&entry.head).expect("a destination");
+                            applier.entry(&to, entry).await.expect("apply");
+                        }
+                    }
+                    applier.commit().await.expect("commit");
+                }
+                applier.settle().await.expect("commit");
+                let (all, took) = (journal.len() as f64, start.elapsed().as_secs_f64());
+                let (own, theirs) = (own_cpu() - own, backend_cpu(&site) - theirs);
+                println!(
+                    "{how}, by {group}: {:.0} transactions/s; CPU of each: here {:.0} us, in the backend {:.0} us",
+                    all / took,
+                    own / all * 1e6,
+                    theirs / all * 1e6
+                );
             });
         }
+        run(async {
+            site.peer.session().ok("delete from pgcanon.progress");
+            let (mut applier, mut reader) = (site.applier().await, site.reader().await);
+            let start = Instant::now();
+            let all = forward(&mut reader, &mut applier, 16, Mode::default()).await.expect("apply");
+            println!("{how}, by 16, out of the journal: {:.0}/s", all as f64 / start.elapsed().as_secs_f64());
+        });
     }
 }
 
-fn reader_alone(site: &Site) {
+/// Seconds of CPU that a process has used.
+fn cpu(pid: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat of a process");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    let ticks = |n: usize| fields[n].parse::<f64>().expect("a number");
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn own_cpu() -> f64 {
+    cpu("self")
+}
+
+fn backend_cpu(site: &Site) -> f64 {
+    let sql = "select pid from pg_stat_activity where application_name = 'pgcanon:a' and datname = current_database()";
+    cpu(&site.peer.sql(sql))
+}
+
+fn read(site: &Site) -> Vec<(Progress, Vec<Entry>)> {
     run(async {
         let mut reader = site.reader().await;
-        let start = Instant::now();
-        let (mut entries, mut lanes) = (0, std::collections::BTreeMap::new());
+        let (start, mut all, mut lanes) = (Instant::now(), Vec::new(), std::collections::BTreeMap::new());
         let (first, last) = reader.range().await.expect("a range").expect("ticks");
         for id in first.0..=last.0 {
-            reader.open(pgcanon::journal::TickId(id), 0).await.expect("open");
+            let tick = reader.open(TickId(id), 0).await.expect("open");
             while let Some(item) = reader.next().await.expect("read") {
-                if let pgcanon::journal::Item::Entry(entry) = item {
-                    entries += 1;
-                    *lanes.entry(format!("{:?} {:?}", entry.head.lane, entry.head.op)).or_insert(0) += 1;
+                match item {
+                    Item::TxBegin { ord, .. } => {
+                        let at = Progress { system: tick.system, timeline: tick.timeline, tick: TickId(id), ord };
+                        all.push((at, Vec::new()));
+                    }
+                    Item::Entry(entry) => {
+                        *lanes.entry(format!("{:?} {:?}", entry.head.lane, entry.head.op)).or_insert(0) += 1;
+                        all.last_mut().expect("a transaction").1.push(*entry);
+                    }
+                    _ => {}
                 }
             }
         }
         let took = start.elapsed().as_secs_f64();
-        println!("{entries} entries in {} ticks {lanes:?}, read alone at {:.0}/s", last.0, f64::from(entries) / took);
-    });
+        println!(
+            "{} transactions in {} ticks, {lanes:?}, read alone at {:.0}/s",
+            all.len(),
+            last.0,
+            all.len() as f64 / took
+        );
+        all
+    })
 }
 
 #[test]
