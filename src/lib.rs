@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod forward;
 pub mod journal;
 pub mod node;
 pub mod session;

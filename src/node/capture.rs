@@ -11,12 +11,14 @@ use crate::capture::lanes::Lanes;
 use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
-use crate::config::Config;
+use crate::config::{Config, NodeName, Peer};
+use crate::forward::{self, Forwarder};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
 use crate::journal::trim::{Passed, TrimOptions};
-use crate::journal::{AccessError, Author, Key, NoRandom, access};
-use crate::session::{Capturing, Links};
+use crate::journal::{AccessError, Author, Key, NoRandom, TickId, access};
+use crate::session::{Capturing, Links, liveness};
+use crate::wire::stream::Liveness;
 
 /// How often a server is asked again that was not there, or not ready.
 const RETRY: Duration = Duration::from_millis(500);
@@ -57,6 +59,10 @@ struct Plan {
     file_key: Option<Key>,
     author: Arc<Author>,
     retain: Duration,
+    node: NodeName,
+    peers: Vec<Peer>,
+    connect_timeout: Duration,
+    liveness: Liveness,
     lanes: Arc<Lanes>,
     control: watch::Receiver<Arc<ControlSettings>>,
 }
@@ -79,6 +85,10 @@ pub(super) fn start(
         file_key: config.node.cluster_key_file.as_deref().map(Key::load).transpose()?,
         author: Arc::new(Author::new()?),
         retain: config.node.retain,
+        node: config.node.name.clone(),
+        peers: config.peers.clone(),
+        connect_timeout: config.node.connect_timeout,
+        liveness: liveness(&config.node),
         lanes,
         control,
     };
@@ -116,22 +126,39 @@ impl Plan {
         let catalogs = Catalogs::start(self.control.clone(), self.wanted.clone(), Pace::default());
         let Some(catalog) = catalogs.get().await else { return };
         Self::warn_of_triggers(&catalog);
-        // No peer is served yet: everybody has everything.
-        let (_passed, passed) = watch::channel(Passed::All);
+        // Until a peer has said how far it is, it may need everything.
+        let first = if self.peers.is_empty() { Passed::All } else { Passed::UpTo(TickId(0)) };
+        let (all_passed, passed) = watch::channel(first);
         let ticker = Ticker::start(self.control.clone(), TickerOptions { trim: TrimOptions::new(self.retain), passed });
         let ready = Links {
-            wanted: self.wanted,
-            database: self.database,
+            wanted: self.wanted.clone(),
+            database: self.database.clone(),
             catalogs,
             key,
-            author: self.author,
+            author: self.author.clone(),
             slot: ticker.slot(),
-            lanes: self.lanes,
+            lanes: self.lanes.clone(),
             ticker: ticker.waker(),
         };
+        let forwarders: Vec<Forwarder> =
+            self.peers.iter().map(|peer| Forwarder::start(self.forwarding(peer, &ready.key, &ticker))).collect();
+        let statuses = forwarders.iter().map(Forwarder::status).collect();
         info!(rules = catalog.rules.len(), "changes are captured");
         if links.send(Capturing::Ready(ready)).is_ok() {
-            std::future::pending::<()>().await;
+            forward::tell_passed(statuses, all_passed).await;
+        }
+    }
+
+    fn forwarding(&self, peer: &Peer, key: &Key, ticker: &Ticker) -> forward::Options {
+        forward::Options {
+            node: self.node.clone(),
+            peer: peer.clone(),
+            key: key.clone(),
+            control: self.control.clone(),
+            rules: self.wanted.clone(),
+            ticks: ticker.state(),
+            connect_timeout: self.connect_timeout,
+            liveness: self.liveness,
         }
     }
 
