@@ -36,19 +36,19 @@ const COMMIT: (u32, &str) = (1, "COMMIT");
 const DEFER: (u32, &str) = (2, "SET CONSTRAINTS ALL DEFERRED");
 const FIRST: (u32, &str) = (
     3,
-    "INSERT INTO pgcanon.progress (origin, system, timeline, tick, ord) VALUES ($1, $2, $3, $4, $5) \
+    "INSERT INTO pgcanon.progress (origin, system, timeline, tick, ord, part) VALUES ($1, $2, $3, $4, $5, $6) \
      ON CONFLICT (origin) DO NOTHING",
 );
 const NEXT: (u32, &str) = (
     4,
-    "UPDATE pgcanon.progress SET system = $2, timeline = $3, tick = $4, ord = $5, updated = pg_catalog.now() \
-     WHERE origin OPERATOR(pg_catalog.=) $1 AND system OPERATOR(pg_catalog.=) $6 AND timeline OPERATOR(pg_catalog.=) $7 \
-     AND tick OPERATOR(pg_catalog.=) $8 AND ord OPERATOR(pg_catalog.=) $9",
+    "UPDATE pgcanon.progress SET system = $2, timeline = $3, tick = $4, ord = $5, part = $6, updated = pg_catalog.now() \
+     WHERE origin OPERATOR(pg_catalog.=) $1 AND system OPERATOR(pg_catalog.=) $7 AND timeline OPERATOR(pg_catalog.=) $8 \
+     AND tick OPERATOR(pg_catalog.=) $9 AND ord OPERATOR(pg_catalog.=) $10 AND part OPERATOR(pg_catalog.=) $11",
 );
 const OWN: u32 = 16;
 
 /// TEXT, INT8 and INT4, as progress is told.
-const PROGRESS: [u32; 9] = [25, 20, 23, 20, 23, 20, 23, 20, 23];
+const PROGRESS: [u32; 11] = [25, 20, 23, 20, 23, 23, 20, 23, 20, 23, 23];
 
 /// Applies one origin's changes over one connection.
 pub struct Applier {
@@ -268,7 +268,7 @@ impl Applier {
     fn note(&mut self, at: Progress) {
         let before = self.sent.back().copied().or(self.confirmed);
         let numbers =
-            |p: Progress| [p.system.to_string(), p.timeline.to_string(), p.tick.to_string(), p.ord.to_string()];
+            |p: Progress| [p.system, p.timeline.into(), p.tick.0, p.ord.into(), p.part.into()].map(|n| n.to_string());
         let mut values = vec![self.origin.to_string()];
         values.extend(numbers(at));
         values.extend(before.into_iter().flat_map(numbers));

@@ -7,7 +7,6 @@
 
 mod applier;
 mod error;
-mod lift;
 mod line;
 mod quote;
 mod repeats;
@@ -21,3 +20,4 @@ mod texts;
 pub use applier::{Applier, Mode};
 pub use error::{ApplyError, At, CONFLICT, MALFORMED, NOT_ROUTED, Rejection};
 pub use route::{Destination, Route};
+pub use session::lock;

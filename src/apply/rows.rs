@@ -23,8 +23,8 @@ const SHAPES: usize = 64;
 struct Run<'a> {
     act: Act,
     images: Vec<Image<'a>>,
-    /// The number of the first, and of the last.
-    rows: (u32, u32),
+    /// Their numbers: those between them may have nothing to be done.
+    rows: Vec<u32>,
     bytes: usize,
 }
 
@@ -43,7 +43,7 @@ impl Applier {
                 self.put_run(&shape, &entry.head, &full)?;
                 self.line.room().await?;
             }
-            run.get_or_insert_with(|| Run { act, images: Vec::new(), rows: (row, row), bytes: 0 }).add(row, image);
+            run.get_or_insert_with(|| Run { act, images: Vec::new(), rows: Vec::new(), bytes: 0 }).add(row, image);
         }
         match run {
             Some(last) => self.put_run(&shape, &entry.head, &last),
@@ -64,7 +64,7 @@ impl Applier {
         let Some(many) = together else {
             let name = self.prepare(&form.one)?;
             self.encode(&head.encoding)?;
-            for (row, image) in (run.rows.0..).zip(&run.images) {
+            for (row, image) in run.rows.iter().copied().zip(&run.images) {
                 let params = form.params.iter().map(|(at, _)| Param { value: value(image, *at), binary: true });
                 let params: Vec<Param<'_>> = params.collect();
                 let at = self.at(row);
@@ -81,7 +81,7 @@ impl Applier {
         });
         let arrays: Vec<Vec<u8>> = arrays.collect();
         let params: Vec<Param<'_>> = arrays.iter().map(|a| Param::binary(a)).collect();
-        let at = self.at(run.rows.0);
+        let at = self.at(run.rows.first().copied().unwrap_or_default());
         self.line.execute(&name, &params, expect(form, run.images.len()), at);
         Ok(())
     }
@@ -150,7 +150,7 @@ impl Applier {
 impl<'a> Run<'a> {
     fn add(&mut self, row: u32, image: Image<'a>) {
         self.bytes = image.values.iter().filter_map(|v| v.bytes).fold(self.bytes, |sum, b| sum.saturating_add(b.len()));
-        self.rows.1 = row;
+        self.rows.push(row);
         self.images.push(image);
     }
 

@@ -52,11 +52,11 @@ pub(super) struct Ready {
     pub(super) user: String,
 }
 
-/// Names the lock of an origin among the database's own.
-fn lock(origin: &NodeName) -> i64 {
+/// Names a lock of a node among a database's own.
+pub fn lock(purpose: &str, node: &NodeName) -> i64 {
     let mut hash = [0; 8];
-    let mut hasher = blake3::Hasher::new_derive_key("pgcanon 2026-01 apply lock");
-    hasher.update(origin.as_str().as_bytes()).finalize_xof().fill(&mut hash);
+    let mut hasher = blake3::Hasher::new_derive_key(purpose);
+    hasher.update(node.as_str().as_bytes()).finalize_xof().fill(&mut hash);
     i64::from_be_bytes(hash)
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, A
         pg_catalog.has_parameter_privilege('session_replication_role', 'SET'), session_user::pg_catalog.text, \
         pg_catalog.set_config('lock_timeout', greatest(least(setting::pg_catalog.int8 / 4, 250), 1)::pg_catalog.text, false) \
         FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
-    let lock = lock(origin).to_string();
+    let lock = lock("pgcanon 2026-01 apply lock", origin).to_string();
     let rows = line.query(sql, &[20], &[Param::text(&lock)]).await?;
     let Some([recovering, locked, skips, user, _]) = rows.first().map(Vec::as_slice) else {
         return Err(odd("the session's state"));
@@ -87,7 +87,7 @@ pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, A
     }
     let (skips_triggers, user) = (is_true(skips), user.clone().unwrap_or_default());
     // Behind the lock: whoever had it before has committed or lost everything.
-    let sql = "SELECT system, timeline, tick, ord FROM pgcanon.progress WHERE origin OPERATOR(pg_catalog.=) $1";
+    let sql = "SELECT system, timeline, tick, ord, part FROM pgcanon.progress WHERE origin OPERATOR(pg_catalog.=) $1";
     let rows = line.query(sql, &[25], &[Param::text(origin.as_str())]).await.map_err(explain)?;
     let progress = rows.first().map(progress).transpose()?;
     Ok(Ready { progress, skips_triggers, user })
@@ -103,12 +103,13 @@ pub(super) async fn log_position(line: &mut Line) -> Result<(u64, u64), ApplyErr
 }
 
 fn progress(row: &Row) -> Result<Progress, ApplyError> {
-    let [system, timeline, tick, ord] = row.as_slice() else { return Err(odd("pgcanon.progress")) };
+    let [system, timeline, tick, ord, part] = row.as_slice() else { return Err(odd("pgcanon.progress")) };
     Ok(Progress {
         system: number(system)?,
         timeline: number(timeline)?,
         tick: TickId(number(tick)?),
         ord: number(ord)?,
+        part: number(part)?,
     })
 }
 

@@ -2,7 +2,6 @@
 
 use super::applier::Applier;
 use super::error::{ApplyError, NOT_ROUTED, Rejection};
-use super::lift::{Lifted, lift};
 use super::line::{Expect, Param};
 use super::quote;
 use super::repeats::Use;
@@ -11,7 +10,6 @@ use super::session::{base, text_array};
 use super::shape::TEXT_ARRAY;
 use super::text::{BadText, renamed};
 use crate::journal::entry::{Extra, Head, Lane, Text};
-use crate::sql::{ClientEncoding, LexOptions};
 
 const RESTART: &[u8] = b"RESTART IDENTITY";
 const ONLY: &[u8] = b"ONLY";
@@ -28,20 +26,10 @@ impl Applier {
         let sql = self.renamed(head, text)?;
         self.encode(&head.encoding)?;
         let settings = self.settings(head, text)?;
-        // What was proved for its constants holds for parameters; elsewhere constants may be of more account.
-        let lex = LexOptions { encoding: ClientEncoding::from_name(&head.encoding), ..LexOptions::default() };
-        let lifted = (head.lane == Lane::Statement).then(|| lift(&sql, lex)).flatten();
-        let (sql, types, params): (_, Vec<u32>, Vec<Param<'_>>) = match &lifted {
-            Some(Lifted { sql, params }) => {
-                let bound = params.iter().map(|(_, value)| Param { value: Some(value), binary: false });
-                (sql, params.iter().map(|(oid, _)| *oid).collect(), bound.collect())
-            }
-            None => {
-                let bound = text.params.iter().map(|p| Param { value: p.value.as_deref(), binary: p.binary });
-                (&sql, text.params.iter().map(|p| p.type_oid).collect(), bound.collect())
-            }
-        };
-        let name = if settings { self.once(sql, &types) } else { self.again(sql, &types, &head.encoding) };
+        let types: Vec<u32> = text.params.iter().map(|p| p.type_oid).collect();
+        let params: Vec<Param<'_>> =
+            text.params.iter().map(|p| Param { value: p.value.as_deref(), binary: p.binary }).collect();
+        let name = if settings { self.once(&sql, &types) } else { self.again(&sql, &types, &head.encoding) };
         let at = self.at(0);
         self.line.execute(&name, &params, head.rows.map_or(Expect::Done, Expect::Count), at);
         if settings {

@@ -100,7 +100,7 @@ impl Course {
         if retry {
             sleep(YIELD).await;
         }
-        let place = Progress { system: 0, timeline: 0, tick, ord };
+        let place = Progress { system: 0, timeline: 0, tick, ord, part: 0 };
         self.careful = Some((place, mode));
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Course {
             while let Some(item) = self.reader.next().await? {
                 match item {
                     Item::TxBegin { ord, .. } => {
-                        let here = Progress { system: tick.system, timeline: tick.timeline, tick: id, ord };
+                        let here = Progress { system: tick.system, timeline: tick.timeline, tick: id, ord, part: 0 };
                         if !open {
                             self.applier.begin(self.mode(&here))?;
                             (open, group) = (true, (0, 0));

@@ -11,12 +11,14 @@ pub struct Migration {
 }
 
 /// All steps, in order.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "base", sql: include_str!("schema/0001_base.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "base", sql: include_str!("schema/0001_base.sql") },
+    Migration { version: 2, name: "forward", sql: include_str!("schema/0002_forward.sql") },
+];
 
 /// Every table of the schema, each after those that reference it: what `init --drop` removes.
 pub const TABLES: &[&str] =
-    &["journal", "tick", "progress", "error_queue", "tombstone", "conflict", "meta", "migration"];
+    &["journal", "tick", "progress", "error_queue", "tombstone", "conflict", "meta", "migration", "peer", "applied"];
 
 /// The version that this program works with.
 #[must_use]

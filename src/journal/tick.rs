@@ -47,6 +47,9 @@ pub struct Progress {
     pub timeline: i32,
     pub tick: TickId,
     pub ord: i32,
+    /// So many pieces of that transaction, where not all of it was applied (§6.1); 0 for all.
+    #[serde(default)]
+    pub part: i32,
 }
 
 /// A value of the server's that is not what it has to be.

@@ -96,7 +96,7 @@ pub(crate) fn flag(met: bool) -> Option<Vec<u8>> {
 }
 
 pub(crate) fn place(tick: i64, ord: i32) -> Progress {
-    Progress { system: 7, timeline: 1, tick: TickId(tick), ord }
+    Progress { system: 7, timeline: 1, tick: TickId(tick), ord, part: 0 }
 }
 
 /// Applies entries as one transaction, and waits until it is committed.

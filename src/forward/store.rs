@@ -1,0 +1,225 @@
+//! What a forwarder keeps on its own node: how the peer stands, and what waits for it, in order (§6.1).
+
+use tokio_postgres::Client;
+
+use crate::apply::{Rejection, lock};
+use crate::config::NodeName;
+use crate::journal::{Progress, TickId};
+
+/// Rows of the queue that are fetched at a time, and bytes of their entries.
+const CHUNK: (i64, i64) = (1000, 4 << 20);
+
+/// As `ord`: all of the tick.
+pub(super) const WHOLE: i32 = i32::MAX;
+
+/// The queue of one peer.
+///
+/// Nobody else changes it while this is there, but for the operator, who takes rows away or gives them another text.
+pub(super) struct Store {
+    client: Client,
+    peer: String,
+}
+
+/// A place in the journal: everything up to and with this transaction.
+pub(super) type Place = (TickId, i32);
+
+/// How the peer stood when it was last looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// Its changes go to the queue, or have gone there.
+    pub(super) spilling: bool,
+    pub(super) evicted: bool,
+    pub(super) paused: bool,
+    /// Up to here it has everything, or the queue has.
+    pub(super) at: Place,
+}
+
+/// What is in the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    pub rows: i64,
+    pub bytes: i64,
+    /// Seconds since the oldest came.
+    pub age: i64,
+}
+
+/// A part of an entry that the operator can deal with: one row, or one text.
+pub(super) struct Piece {
+    pub(super) place: Place,
+    /// Its number within the transaction, from 0 on, and that of its entry.
+    pub(super) seq: i32,
+    pub(super) nr: i32,
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) query: String,
+    pub(super) entry: Vec<u8>,
+}
+
+/// A piece that waits.
+pub(super) struct Waiting {
+    pub(super) id: i64,
+    pub(super) place: Place,
+    pub(super) seq: i32,
+    pub(super) nr: i32,
+    pub(super) entry: Vec<u8>,
+}
+
+impl Store {
+    /// Takes over a connection to the node; none where another proxy of the node sees to this peer.
+    pub(super) async fn open(client: Client, peer: &NodeName) -> Result<Option<Self>, tokio_postgres::Error> {
+        client.batch_execute("SET search_path = ''; SET default_transaction_isolation = 'read committed'").await?;
+        let number = lock("pgcanon 2026-11 forward lock", peer);
+        let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&number]).await?;
+        let store = Self { client, peer: peer.to_string() };
+        Ok(row.try_get::<_, bool>(0)?.then_some(store))
+    }
+
+    pub(super) async fn kept(&self) -> Result<Kept, tokio_postgres::Error> {
+        let sql = "WITH made AS (INSERT INTO pgcanon.peer (name, state) VALUES ($1, 'live') ON CONFLICT DO NOTHING \
+            RETURNING state, paused, tick, ord) \
+            SELECT * FROM made UNION ALL SELECT state, paused, tick, ord FROM pgcanon.peer WHERE name = $1";
+        let row = self.client.query_one(sql, &[&self.peer]).await?;
+        let state: &str = row.try_get(0)?;
+        Ok(Kept {
+            spilling: state == "spilling",
+            evicted: state == "evicted",
+            paused: row.try_get(1)?,
+            at: (TickId(row.try_get(2)?), row.try_get(3)?),
+        })
+    }
+
+    pub(super) async fn queued(&self) -> Result<Queued, tokio_postgres::Error> {
+        let sql = "SELECT count(*), COALESCE(sum(octet_length(entry) \
+                + COALESCE(octet_length(dst_query), 0)), 0)::int8, \
+            COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(create_time)), 0)\
+                ::int8 \
+            FROM pgcanon.error_queue WHERE dst_server = $1";
+        let row = self.client.query_one(sql, &[&self.peer]).await?;
+        Ok(Queued { rows: row.try_get(0)?, bytes: row.try_get(1)?, age: row.try_get(2)? })
+    }
+
+    /// Which cluster this is now: what is applied from the queue is noted under that.
+    pub(super) async fn identity(&self) -> Result<(i64, i32), tokio_postgres::Error> {
+        let sql = "SELECT system, timeline FROM pgcanon.tick ORDER BY id DESC LIMIT 1";
+        let row = self.client.query_one(sql, &[]).await?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+
+    // === transactions ===
+
+    pub(super) async fn begin(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("BEGIN").await
+    }
+
+    pub(super) async fn commit(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("COMMIT").await
+    }
+
+    pub(super) async fn rollback(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("ROLLBACK").await
+    }
+
+    // === the peer ===
+
+    /// Up to here the peer has everything, or the queue has.
+    pub(super) async fn reach(&self, at: Place) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE pgcanon.peer SET tick = $2, ord = $3 WHERE name = $1";
+        self.client.execute(sql, &[&self.peer, &at.0.0, &at.1]).await.map(drop)
+    }
+
+    pub(super) async fn turn(&self, state: &str, reason: Option<&str>) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE pgcanon.peer SET state = $2, reason = $3, \
+            since = CASE WHEN state = $2 THEN since ELSE now() END \
+            WHERE name = $1";
+        self.client.execute(sql, &[&self.peer, &state, &reason]).await.map(drop)
+    }
+
+    pub(super) async fn pause(&self, paused: bool) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE pgcanon.peer SET paused = $2 WHERE name = $1";
+        self.client.execute(sql, &[&self.peer, &paused]).await.map(drop)
+    }
+
+    // === the queue ===
+
+    pub(super) async fn append(&self, pieces: &[Piece]) -> Result<(), tokio_postgres::Error> {
+        let sql = "INSERT INTO pgcanon.error_queue (dst_server, tick, ord, seq, nr, nsp_name, table_name, dst_query, entry) \
+            SELECT $1, q.* FROM unnest($2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::text[], $7::text[], \
+            $8::text[], $9::bytea[]) AS q ON CONFLICT (dst_server, tick, ord, seq) DO NOTHING";
+        let (mut ticks, mut ords, mut seqs, mut nrs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut schemas, mut tables, mut queries, mut entries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for piece in pieces {
+            ticks.push(piece.place.0.0);
+            ords.push(piece.place.1);
+            seqs.push(piece.seq);
+            nrs.push(piece.nr);
+            schemas.push(piece.schema.as_str());
+            tables.push(piece.table.as_str());
+            queries.push(piece.query.as_str());
+            entries.push(piece.entry.as_slice());
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.client
+            .execute(&statement, &[&self.peer, &ticks, &ords, &seqs, &nrs, &schemas, &tables, &queries, &entries])
+            .await
+            .map(drop)
+    }
+
+    /// Forgets what the peer has.
+    pub(super) async fn settle(&self, peer: &Progress) -> Result<(), tokio_postgres::Error> {
+        let sql = "DELETE FROM pgcanon.error_queue WHERE dst_server = $1 AND NOT parked AND \
+            (tick, ord) <= ($2, $3) AND \
+            ((tick, ord) < ($2, $3) OR $4 = 0 OR seq < $4)";
+        self.client.execute(sql, &[&self.peer, &peer.tick.0, &peer.ord, &peer.part]).await.map(drop)
+    }
+
+    /// The next pieces behind one of them, in order; they stay the transaction's own until it ends.
+    pub(super) async fn next(
+        &self,
+        after: Option<(Place, i32)>,
+        most: i64,
+    ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
+        let ((tick, ord), seq) = after.unwrap_or(((TickId(0), 0), 0));
+        let sql = "SELECT id, tick, ord, seq, nr, entry FROM \
+            (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
+                (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND NOT parked \
+                 AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS some) \
+            AS few WHERE bytes - octet_length(entry) < $6 \
+            ORDER BY tick, ord, seq";
+        let statement = self.client.prepare(sql).await?;
+        let most = most.min(CHUNK.0);
+        let rows = self.client.query(&statement, &[&self.peer, &tick.0, &ord, &seq, &most, &CHUNK.1]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Waiting {
+                    id: row.try_get(0)?,
+                    place: (TickId(row.try_get(1)?), row.try_get(2)?),
+                    seq: row.try_get(3)?,
+                    nr: row.try_get(4)?,
+                    entry: row.try_get(5)?,
+                })
+            })
+            .collect()
+    }
+
+    pub(super) async fn remove(&self, ids: &[i64]) -> Result<(), tokio_postgres::Error> {
+        let sql = "DELETE FROM pgcanon.error_queue WHERE id = ANY ($1)";
+        self.client.execute(sql, &[&ids]).await.map(drop)
+    }
+
+    /// Notes why a piece cannot be applied.
+    pub(super) async fn mark(&self, id: i64, why: &Rejection) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE pgcanon.error_queue SET sqlstate = $2, message = $3, attempts = attempts + 1 \
+            WHERE id = $1";
+        self.client.execute(sql, &[&id, &why.sqlstate, &why.message]).await.map(drop)
+    }
+
+    /// Takes a piece out of the queue for good; the record of conflicts says what it was.
+    pub(super) async fn discard(&self, id: i64, why: &Rejection) -> Result<(), tokio_postgres::Error> {
+        let sql = "WITH gone AS (DELETE FROM pgcanon.error_queue WHERE id = $1 RETURNING *) \
+            INSERT INTO pgcanon.conflict (origin, tick, ord, nsp_name, table_name, kind, decision, incoming) \
+            SELECT dst_server, tick, ord, nsp_name, table_name, 'rejected', 'discarded', \
+                jsonb_build_object('query', dst_query, 'sqlstate', $2::text, 'message', $3::text) \
+            FROM gone";
+        self.client.execute(sql, &[&id, &why.sqlstate, &why.message]).await.map(drop)
+    }
+}
