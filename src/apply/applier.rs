@@ -25,6 +25,8 @@ pub struct Mode {
     /// How long a lock is waited for, where that is not to be well below the peer's `deadlock_timeout`: for a transaction of
     /// one statement, say, that can hold up nobody.
     pub lock_timeout: Option<Duration>,
+    /// When it is committed, it is so for good.
+    pub durable: bool,
 }
 
 /// Prepared statements at most; past that all are forgotten and prepared again.
@@ -151,6 +153,9 @@ impl Applier {
             let sql = format!("SET LOCAL lock_timeout = {}", i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
             self.plain(sql.as_bytes());
         }
+        if mode.durable {
+            self.plain(b"SET LOCAL synchronous_commit = local");
+        }
         let encoding = "UTF8".to_owned();
         self.open = Some(Open { mode, source: None, entry: 0, encoding, truncating: None, copying: false });
         Ok(())
@@ -164,6 +169,19 @@ impl Applier {
         open.source = Some(at);
         open.entry = 0;
         Ok(())
+    }
+
+    /// Only so many pieces of the source transaction are applied by now.
+    pub fn part(&mut self, pieces: i32) -> Result<(), ApplyError> {
+        if let Some(source) = &mut self.opened()?.source {
+            source.part = pieces;
+        }
+        Ok(())
+    }
+
+    /// Whether a COPY's data has not come to its end.
+    pub fn is_copying(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.copying)
     }
 
     /// Applies an entry of the source transaction; `to` is its [`destination`](Self::destination).

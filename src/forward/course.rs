@@ -9,6 +9,7 @@ use crate::apply::{Applier, ApplyError, Mode};
 use crate::journal::{Item, Progress, Reader, TickId};
 
 use super::ForwardError;
+use super::store::{Place, WHOLE};
 
 /// Source transactions in one target transaction, and bytes of their rows.
 const GROUP: (usize, usize) = (64, 1 << 20);
@@ -17,42 +18,36 @@ const GROUP: (usize, usize) = (64, 1 << 20);
 const YIELD: Duration = Duration::from_millis(20);
 
 pub(super) struct Course {
-    applier: Applier,
+    pub(super) applier: Applier,
     reader: Reader,
-    /// Behind this everything is still to come.
-    at: Option<Progress>,
-    /// The first tick of the journal.
-    first: TickId,
-    /// The last tick that was read to its end.
-    done: Option<TickId>,
+    /// Everything up to here the peer has.
+    at: Place,
     /// Up to this place every source transaction is applied alone.
-    careful: Option<(Progress, Mode)>,
+    careful: Option<(Place, Mode)>,
+    /// Transactions that were applied, and those that were tried again.
+    pub(super) transactions: u64,
+    pub(super) retries: u64,
 }
 
 impl Course {
-    pub(super) async fn begin(applier: Applier, reader: Reader) -> Result<Self, ForwardError> {
-        let at = applier.progress();
+    /// `at` is what the peer has, through its queue.
+    pub(super) async fn begin(applier: Applier, reader: Reader, at: Place) -> Result<Self, ForwardError> {
         let (first, _) = reader.range().await?.unwrap_or((TickId(1), TickId(0)));
-        match at {
-            None if first.0 > 1 => return Err(ForwardError::Unsynced(first)),
-            Some(at) if at.tick < first && at.tick.0.saturating_add(1) < first.0 => {
-                return Err(ForwardError::TooOld(at.tick));
-            }
-            _ => {}
+        let (next, _) = next(at);
+        match applier.progress() {
+            None if next < first => Err(ForwardError::Unsynced(first)),
+            Some(_) if next < first => Err(ForwardError::TooOld(at.0)),
+            _ => Ok(Self { applier, reader, at, careful: None, transactions: 0, retries: 0 }),
         }
-        Ok(Self { applier, reader, at, first, done: None, careful: None })
     }
 
-    pub(super) fn progress(&self) -> Option<Progress> {
+    pub(super) fn at(&self) -> Place {
         self.at
     }
 
     /// The tick that has to be there before there is anything to do.
     pub(super) fn next_tick(&self) -> TickId {
-        match self.done {
-            Some(done) => TickId(done.0.saturating_add(1)),
-            None => self.at.map_or(self.first, |at| at.tick),
-        }
+        next(self.at).0
     }
 
     /// What the peer would keep through a crash.
@@ -60,16 +55,16 @@ impl Course {
         Ok(self.applier.flushed().await?)
     }
 
-    /// Applies everything up to a tick.
-    pub(super) async fn run_to(
-        &mut self,
-        latest: TickId,
-        mut tell: impl FnMut(Option<Progress>),
-    ) -> Result<(), ForwardError> {
+    pub(super) fn into_applier(self) -> Applier {
+        self.applier
+    }
+
+    /// Applies everything up to a tick; after an error of the applier's nothing is open.
+    pub(super) async fn run_to(&mut self, latest: TickId, mut tell: impl FnMut(&Self)) -> Result<(), ForwardError> {
         loop {
             match self.attempt(latest, &mut tell).await {
                 Ok(()) => {
-                    tell(self.at);
+                    tell(self);
                     return Ok(());
                 }
                 Err(ForwardError::Apply(error)) => self.step_back(error).await?,
@@ -83,13 +78,15 @@ impl Course {
         let retry = matches!(error, ApplyError::Retry(_));
         let (ApplyError::Rejected(rejection) | ApplyError::Retry(rejection)) = &error else { return Err(error.into()) };
         let failed = rejection.at.map(|at| (at.tick, at.ord));
-        self.at = self.applier.rollback().await?;
+        self.applier.rollback().await?;
+        self.confirm();
         self.reader.close().await?;
-        let Some((tick, ord)) = failed else {
+        self.retries = self.retries.saturating_add(1);
+        let Some(failed) = failed else {
             sleep(YIELD).await;
             return if retry { Ok(()) } else { Err(error.into()) };
         };
-        let before = self.careful.filter(|(to, _)| (to.tick, to.ord) == (tick, ord)).map(|(_, mode)| mode);
+        let before = self.careful.filter(|(to, _)| *to == failed).map(|(_, mode)| mode);
         let mode = match before {
             // By itself first.
             None => Mode::default(),
@@ -100,22 +97,18 @@ impl Course {
         if retry {
             sleep(YIELD).await;
         }
-        let place = Progress { system: 0, timeline: 0, tick, ord, part: 0 };
-        self.careful = Some((place, mode));
+        self.careful = Some((failed, mode));
         Ok(())
     }
 
     /// Applies tick by tick until it is through, or something fails.
-    async fn attempt(&mut self, latest: TickId, tell: &mut impl FnMut(Option<Progress>)) -> Result<(), ForwardError> {
-        let (mut id, mut after) = self.at.map_or((self.first, 0), |at| (at.tick, at.ord));
-        if let Some(done) = self.done.filter(|done| *done >= id) {
-            (id, after) = (TickId(done.0.saturating_add(1)), 0);
-        }
+    async fn attempt(&mut self, latest: TickId, tell: &mut impl FnMut(&Self)) -> Result<(), ForwardError> {
+        let (mut id, mut after) = next(self.at);
         let mut group = (0_usize, 0_usize);
         let mut open = false;
         while id <= latest {
             let tick = self.reader.open(id, after).await?;
-            if let Some(at) = self.at
+            if let Some(at) = self.applier.progress()
                 && at.tick == id
                 && (at.system, at.timeline) != (tick.system, tick.timeline)
             {
@@ -127,7 +120,7 @@ impl Course {
                     Item::TxBegin { ord, .. } => {
                         let here = Progress { system: tick.system, timeline: tick.timeline, tick: id, ord, part: 0 };
                         if !open {
-                            self.applier.begin(self.mode(&here))?;
+                            self.applier.begin(self.mode((id, ord)))?;
                             (open, group) = (true, (0, 0));
                         }
                         self.applier.source(here)?;
@@ -139,12 +132,13 @@ impl Course {
                         }
                     }
                     Item::TxEnd => {
+                        self.transactions = self.transactions.saturating_add(1);
                         group.0 = group.0.saturating_add(1);
                         if self.careful.is_some() || group.0 >= GROUP.0 || group.1 >= GROUP.1 {
                             self.applier.commit().await?;
                             open = false;
-                            self.passed();
-                            tell(self.applier.progress());
+                            self.confirm();
+                            tell(self);
                         }
                     }
                     Item::Forged { .. } => {}
@@ -155,23 +149,27 @@ impl Course {
         if open {
             self.applier.commit().await?;
         }
-        self.at = self.applier.settle().await?;
-        self.done = Some(latest);
+        self.applier.settle().await?;
+        self.confirm();
+        self.at = self.at.max((latest, WHOLE));
         Ok(())
     }
 
-    fn mode(&self, here: &Progress) -> Mode {
-        let is = |place: &Progress| (place.tick, place.ord) == (here.tick, here.ord);
-        self.careful.filter(|(place, _)| is(place)).map(|(_, mode)| mode).unwrap_or_default()
+    fn mode(&self, here: Place) -> Mode {
+        self.careful.filter(|(place, _)| *place == here).map(|(_, mode)| mode).unwrap_or_default()
     }
 
-    /// Care ends behind the place that needed it.
-    fn passed(&mut self) {
-        let at = self.applier.progress();
-        if let (Some((place, _)), Some(at)) = (&self.careful, at)
-            && (place.tick, place.ord) <= (at.tick, at.ord)
-        {
+    /// Takes note of what the peer has confirmed; care ends behind the place that needed it.
+    fn confirm(&mut self) {
+        let Some(at) = self.applier.progress() else { return };
+        self.at = self.at.max((at.tick, at.ord));
+        if self.careful.is_some_and(|(place, _)| place <= self.at) {
             self.careful = None;
         }
     }
+}
+
+/// The tick that comes behind a place, and which of its transactions are passed over.
+pub(super) fn next((tick, ord): Place) -> (TickId, i32) {
+    if ord == WHOLE { (TickId(tick.0.saturating_add(1)), 0) } else { (tick, ord) }
 }

@@ -2,33 +2,35 @@
 //! says that it is.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod attend;
+mod command;
 mod course;
+mod drain;
+mod spill;
 mod status;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::apply::{Applier, ApplyError, Route};
-use crate::catalog::{ControlError, ControlSettings, Wanted};
+use crate::apply::ApplyError;
+use crate::catalog::{ControlError, ControlSettings, Wanted, server_words};
 use crate::config::{NodeName, Peer};
 use crate::journal::ticker::State as Ticks;
 use crate::journal::trim::Passed;
-use crate::journal::{Key, Progress, ReadError, Reader, TickId};
+use crate::journal::{BadImage, DecodeError, EncodeError, Key, ReadError, RenderError, TickId};
 use crate::wire::stream::Liveness;
 use crate::wire::tls::TlsError;
 
-use course::Course;
-pub use status::{Phase, Status};
+pub use command::{Remote, Wish};
+pub use status::{Phase, Queued, Status};
 
-/// Between attempts to reach the peer: the first pause, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
-/// How often it is asked what of the changes is durable, where nothing else is to do.
-const FLUSHES: Duration = Duration::from_millis(500);
+/// How often the ticker is told what nobody needs any more.
+const TELL: Duration = Duration::from_millis(500);
 
 /// Why nothing is forwarded to a peer at the moment.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +43,23 @@ pub enum ForwardError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The node's own server.
+    #[error("on this node: {}", server_words(.0))]
+    Own(#[from] tokio_postgres::Error),
+    #[error("on this node: {0}")]
+    OwnConnect(ControlError),
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error("the journal holds what is no row: {0}")]
+    Image(#[from] BadImage),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error("the error queue holds what is no change: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("the error queue holds no change under number {0}")]
+    Queue(i64),
+    #[error("the peer does not answer any more")]
+    Frozen,
     #[error(
         "the peer has nothing of this node, whose journal begins only with tick {0}: the tables must be copied first"
     )]
@@ -53,6 +72,22 @@ pub enum ForwardError {
         "the peer has applied tick {0} of another life of this node (timeline {1}): what was lost with it has to be looked at"
     )]
     OtherLife(TickId, i32),
+}
+
+impl ForwardError {
+    /// Whether the trouble is on this node: the peer has nothing to do with it.
+    fn is_own(&self) -> bool {
+        !matches!(
+            self,
+            Self::Tls(_)
+                | Self::Connect(_)
+                | Self::Apply(_)
+                | Self::Frozen
+                | Self::Unsynced(_)
+                | Self::TooOld(_)
+                | Self::OtherLife(..)
+        )
+    }
 }
 
 /// What a forwarder goes by.
@@ -70,10 +105,18 @@ pub struct Options {
     pub liveness: Liveness,
 }
 
-/// A running forwarder; it ends with this handle.
+/// A running forwarder; it ends with this.
 pub struct Forwarder {
-    status: watch::Receiver<Status>,
+    handle: Handle,
     task: JoinHandle<()>,
+}
+
+/// What others know of a forwarder.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub peer: NodeName,
+    pub status: watch::Receiver<Status>,
+    pub remote: Remote,
 }
 
 impl Forwarder {
@@ -81,25 +124,15 @@ impl Forwarder {
     #[must_use]
     pub fn start(options: Options) -> Self {
         let (sender, status) = watch::channel(Status::default());
-        Self { status, task: tokio::spawn(run(options, sender)) }
+        let (commands, wishes) = mpsc::channel(8);
+        let peer = options.peer.name.clone();
+        let task = tokio::spawn(attend::run(options, sender, wishes));
+        Self { handle: Handle { peer, status, remote: Remote(commands) }, task }
     }
 
     #[must_use]
-    pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
-    }
-}
-
-/// Tells the ticker what every peer has for good, as long as it runs.
-pub async fn tell_passed(statuses: Vec<watch::Receiver<Status>>, passed: watch::Sender<Passed>) {
-    loop {
-        let durable = |status: &watch::Receiver<Status>| {
-            // Of the tick itself there may be more to come.
-            status.borrow().durable.map_or(TickId(0), |at| TickId(at.tick.0.saturating_sub(1)))
-        };
-        let all = statuses.iter().map(durable).min().map_or(Passed::All, Passed::UpTo);
-        passed.send_replace(all);
-        sleep(FLUSHES).await;
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 }
 
@@ -109,56 +142,11 @@ impl Drop for Forwarder {
     }
 }
 
-/// Waits for a tick; for ever where the proxy is ending.
-async fn reached(ticks: &mut watch::Receiver<Ticks>, next: TickId) {
-    if ticks.wait_for(|ticks| ticks.latest.is_some_and(|latest| latest >= next)).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-async fn run(mut options: Options, status: watch::Sender<Status>) {
-    let mut pause = PAUSES.0;
+/// Tells the ticker what no peer needs any more, as long as it runs.
+pub async fn tell_passed(peers: Arc<[Handle]>, passed: watch::Sender<Passed>) {
     loop {
-        let began = Instant::now();
-        let Err(error) = session(&mut options, &status).await else { continue };
-        if began.elapsed() > PAUSES.1 {
-            pause = PAUSES.0;
-        }
-        let words = error.to_string();
-        let known = status.borrow().trouble.as_deref() == Some(words.as_str());
-        if !known {
-            tracing::warn!(peer = %options.peer.name, error = %words, "nothing is forwarded");
-        }
-        status.send_modify(|status| status.fail(&error, words));
-        sleep(pause).await;
-        pause = pause.saturating_mul(2).min(PAUSES.1);
-    }
-}
-
-/// One connection's life; `Ok` when the rules have changed.
-async fn session(options: &mut Options, status: &watch::Sender<Status>) -> Result<(), ForwardError> {
-    let peer = ControlSettings::load(&options.peer.connect, options.connect_timeout, options.liveness)?;
-    let rules = options.rules.borrow_and_update().clone();
-    let route = Route::new(&rules.rules, &options.peer.name);
-    let stream = peer.log_in(&format!("pgcanon:{}", options.node)).await?;
-    let applier = Applier::open(stream, &options.node, route).await?;
-    let control = options.control.borrow().clone();
-    let reader = Reader::new(control.connect().await?, options.key.clone());
-    let mut course = Course::begin(applier, reader).await?;
-    status.send_modify(|status| status.reach(course.progress()));
-    tracing::info!(peer = %options.peer.name, "forwarding");
-    loop {
-        let next = course.next_tick();
-        tokio::select! {
-            () = reached(&mut options.ticks, next) => {}
-            Ok(()) = options.rules.changed() => return Ok(()),
-            () = sleep(FLUSHES) => {
-                let durable = course.durable().await?;
-                status.send_modify(|status| status.durable = durable);
-                continue;
-            }
-        }
-        let latest = options.ticks.borrow().latest.unwrap_or(next);
-        course.run_to(latest, |progress: Option<Progress>| status.send_modify(|s| s.reach(progress))).await?;
+        let all = peers.iter().map(|peer| peer.status.borrow().passed).min().map_or(Passed::All, Passed::UpTo);
+        passed.send_replace(all);
+        sleep(TELL).await;
     }
 }

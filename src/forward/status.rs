@@ -2,12 +2,11 @@
 
 use std::time::SystemTime;
 
-use crate::apply::ApplyError;
-use crate::journal::Progress;
+use crate::journal::{Progress, TickId};
 
-use super::ForwardError;
+pub use super::store::Queued;
 
-/// What becomes of changes for a peer.
+/// What becomes of changes for a peer (§6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// It has not been reached yet.
@@ -15,39 +14,69 @@ pub enum Phase {
     Connecting,
     /// It gets them as they come.
     Live,
-    /// It cannot be reached.
+    /// It cannot be reached; they wait in the journal.
     Unreachable,
-    /// It was reached, and rejects a change.
+    /// They go to the queue.
+    Spilling,
+    /// It gets what is in the queue.
+    Draining,
+    /// It rejects what comes next.
     Stalled,
+    /// By the operator's wish it gets nothing.
+    Paused,
+    /// The queue became too large: the tables must be copied again.
+    Evicted,
+    /// Another proxy of this node sees to it.
+    Elsewhere,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Status {
     pub phase: Phase,
-    /// Since when it has not been live.
+    /// Since when it has been in this phase.
     pub since: Option<SystemTime>,
     /// What it has applied.
     pub applied: Option<Progress>,
-    /// What of that would survive its crash.
-    pub durable: Option<Progress>,
+    /// Nothing up to this tick is needed of the journal any more.
+    pub passed: TickId,
     /// The last trouble, until it is over.
     pub trouble: Option<String>,
+    pub queued: Queued,
+    /// Source transactions that were applied since the start, and those that were tried again.
+    pub transactions: u64,
+    pub retries: u64,
 }
 
-impl Status {
-    pub(super) fn reach(&mut self, progress: Option<Progress>) {
-        self.phase = Phase::Live;
-        self.since = None;
-        self.trouble = None;
-        self.applied = progress;
-    }
+// === impl Phase ===
 
-    pub(super) fn fail(&mut self, error: &ForwardError, words: String) {
-        self.phase = match error {
-            ForwardError::Apply(ApplyError::Rejected(_)) => Phase::Stalled,
-            _ => Phase::Unreachable,
-        };
-        self.since.get_or_insert_with(SystemTime::now);
-        self.trouble = Some(words);
+impl Phase {
+    /// As operators and scripts read it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Live => "live",
+            Self::Unreachable => "unreachable",
+            Self::Spilling => "spilling",
+            Self::Draining => "draining",
+            Self::Stalled => "stalled",
+            Self::Paused => "paused",
+            Self::Evicted => "evicted",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
+// === impl Status ===
+
+impl Status {
+    pub(super) fn turn(&mut self, phase: Phase) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.since = Some(SystemTime::now());
+        }
+        if phase == Phase::Live {
+            self.trouble = None;
+        }
     }
 }

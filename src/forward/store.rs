@@ -182,8 +182,8 @@ impl Store {
         let sql = "SELECT id, tick, ord, seq, nr, entry FROM \
             (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
                 (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND NOT parked \
-                 AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS some) \
-            AS few WHERE bytes - octet_length(entry) < $6 \
+                 AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked) \
+            AS summed WHERE bytes - octet_length(entry) < $6 \
             ORDER BY tick, ord, seq";
         let statement = self.client.prepare(sql).await?;
         let most = most.min(CHUNK.0);
@@ -221,5 +221,13 @@ impl Store {
                 jsonb_build_object('query', dst_query, 'sqlstate', $2::text, 'message', $3::text) \
             FROM gone";
         self.client.execute(sql, &[&id, &why.sqlstate, &why.message]).await.map(drop)
+    }
+
+    /// Gives the peer up: what waits for it is of no use any more.
+    pub(super) async fn evict(&self, why: &str) -> Result<(), tokio_postgres::Error> {
+        self.begin().await?;
+        self.client.execute("DELETE FROM pgcanon.error_queue WHERE dst_server = $1", &[&self.peer]).await?;
+        self.turn("evicted", Some(why)).await?;
+        self.commit().await
     }
 }

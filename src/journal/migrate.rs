@@ -20,6 +20,9 @@ pub const MIGRATIONS: &[Migration] = &[
 pub const TABLES: &[&str] =
     &["journal", "tick", "progress", "error_queue", "tombstone", "conflict", "meta", "migration", "peer", "applied"];
 
+/// Its views.
+pub const VIEWS: &[&str] = &["sync_err_rec"];
+
 /// The version that this program works with.
 #[must_use]
 pub fn latest() -> i32 {
@@ -59,6 +62,8 @@ mod tests {
         let created = all.iter().filter_map(|s| s.split("CREATE TABLE pgcanon.").nth(1)?.split(' ').next());
         let roots: Vec<&str> = created.filter(|name| !name.starts_with("journal_")).collect();
         assert_eq!(roots, TABLES);
+        let views = all.iter().filter_map(|s| s.split("CREATE VIEW pgcanon.").nth(1)?.split(' ').next());
+        assert_eq!(views.collect::<Vec<_>>(), VIEWS);
         assert_eq!(all.iter().filter(|s| s.contains("PARTITION OF pgcanon.journal ")).count(), 3);
     }
 }

@@ -12,7 +12,7 @@ use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
 use crate::config::{Config, NodeName, Peer};
-use crate::forward::{self, Forwarder};
+use crate::forward::{self, Forwarder, Handle};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
 use crate::journal::trim::{Passed, TrimOptions};
@@ -43,6 +43,8 @@ pub(super) struct Capture {
     pub(super) links: watch::Receiver<Capturing>,
     /// Other rules than at the start.
     pub(super) wanted: watch::Sender<Arc<Wanted>>,
+    /// Who forwards; none until everything is ready.
+    pub(super) forwarders: watch::Receiver<Arc<[Handle]>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -65,6 +67,7 @@ struct Plan {
     liveness: Liveness,
     lanes: Arc<Lanes>,
     control: watch::Receiver<Arc<ControlSettings>>,
+    forwarding: watch::Sender<Arc<[Handle]>>,
 }
 
 /// Starts what capture needs; sessions are let in when it is there. Without rules there is nothing to start.
@@ -79,6 +82,7 @@ pub(super) fn start(
     let control = control.ok_or(CaptureError::NoControl)?;
     let database = config.node.control.as_ref().and_then(|c| c.dbname().or(c.user.as_deref())).unwrap_or("postgres");
     let (wanted, wish) = watch::channel(wanted(config));
+    let (forwarding, forwarders) = watch::channel(Arc::from([]));
     let plan = Plan {
         wanted: wish,
         database: database.into(),
@@ -91,10 +95,11 @@ pub(super) fn start(
         liveness: liveness(&config.node),
         lanes,
         control,
+        forwarding,
     };
     let (sender, links) = watch::channel(Capturing::Waiting);
     let task = tokio::spawn(plan.run(sender));
-    Ok(Some(Capture { links, wanted, task }))
+    Ok(Some(Capture { links, wanted, forwarders, task }))
 }
 
 /// What of the catalog the configuration asks for.
@@ -141,15 +146,16 @@ impl Plan {
             ticker: ticker.waker(),
         };
         let forwarders: Vec<Forwarder> =
-            self.peers.iter().map(|peer| Forwarder::start(self.forwarding(peer, &ready.key, &ticker))).collect();
-        let statuses = forwarders.iter().map(Forwarder::status).collect();
+            self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &ready.key, &ticker))).collect();
+        let handles: Arc<[Handle]> = forwarders.iter().map(Forwarder::handle).collect();
+        self.forwarding.send_replace(handles.clone());
         info!(rules = catalog.rules.len(), "changes are captured");
         if links.send(Capturing::Ready(ready)).is_ok() {
-            forward::tell_passed(statuses, all_passed).await;
+            forward::tell_passed(handles, all_passed).await;
         }
     }
 
-    fn forwarding(&self, peer: &Peer, key: &Key, ticker: &Ticker) -> forward::Options {
+    fn options(&self, peer: &Peer, key: &Key, ticker: &Ticker) -> forward::Options {
         forward::Options {
             node: self.node.clone(),
             peer: peer.clone(),

@@ -8,7 +8,7 @@ use crate::common::node::PUBLIC;
 use crate::made::{apply, int, place, rows, str, text, with_body, with_params};
 use crate::site::{Peer, Site, run};
 
-const BY_ROW: Mode = Mode { row_by_row: true, lock_timeout: None };
+const BY_ROW: Mode = Mode { row_by_row: true, lock_timeout: None, durable: false };
 
 #[test]
 fn row_by_row_gives_what_arrays_give() {

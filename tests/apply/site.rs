@@ -207,7 +207,13 @@ pub(crate) async fn forward(
                     }
                     open += 1;
                     all += 1;
-                    applier.source(Progress { system: tick.system, timeline: tick.timeline, tick: id, ord, part: 0 })?;
+                    applier.source(Progress {
+                        system: tick.system,
+                        timeline: tick.timeline,
+                        tick: id,
+                        ord,
+                        part: 0,
+                    })?;
                 }
                 Item::Entry(entry) => {
                     if let Some(to) = applier.destination(&entry.head) {

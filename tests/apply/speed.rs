@@ -96,7 +96,8 @@ fn read(site: &Site) -> Vec<(Progress, Vec<Entry>)> {
             while let Some(item) = reader.next().await.expect("read") {
                 match item {
                     Item::TxBegin { ord, .. } => {
-                        let at = Progress { system: tick.system, timeline: tick.timeline, tick: TickId(id), ord, part: 0 };
+                        let at =
+                            Progress { system: tick.system, timeline: tick.timeline, tick: TickId(id), ord, part: 0 };
                         all.push((at, Vec::new()));
                     }
                     Item::Entry(entry) => {

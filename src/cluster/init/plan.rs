@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::state::{ROLE_MARK, State};
 use super::{APPLY_ROLE, CONTROL_ROLE, InitError, Plan, Step, quote_ident};
 use crate::config::TableRule;
-use crate::journal::migrate::{MIGRATIONS, TABLES, latest};
+use crate::journal::migrate::{MIGRATIONS, TABLES, VIEWS, latest};
 
 type Rights<'a> = HashMap<(&'a str, Option<&'a str>), &'a [String]>;
 
@@ -14,6 +14,7 @@ const APPLY_RIGHTS: &[(&str, &str)] = &[
     ("progress", "SELECT, INSERT, UPDATE"),
     ("tombstone", "SELECT, INSERT, UPDATE, DELETE"),
     ("conflict", "SELECT, INSERT"),
+    ("applied", "SELECT, INSERT, DELETE"),
 ];
 
 const ALL_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE";
@@ -32,7 +33,8 @@ pub(super) fn plan(state: &State, owner: &str, rules: &[TableRule], grant: bool)
     let apply = role(state, APPLY_ROLE, "who brings other nodes' changes", &mut plan);
     let schema_owner = state.schema_owner.as_deref().unwrap_or(owner);
     if control {
-        let all: Vec<(&str, &str)> = TABLES.iter().map(|t| (*t, ALL_RIGHTS)).chain(CHILDREN).collect();
+        let views = VIEWS.iter().map(|view| (*view, "SELECT"));
+        let all: Vec<(&str, &str)> = TABLES.iter().map(|t| (*t, ALL_RIGHTS)).chain(CHILDREN).chain(views).collect();
         own_rights(state, CONTROL_ROLE, &all, schema_owner, &mut plan.further);
     }
     if apply {

@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::state::State;
 use super::{Plan, Step, quote_ident};
-use crate::journal::migrate::TABLES;
+use crate::journal::migrate::{TABLES, VIEWS};
 
 const DROP_ROLE: &str = "DROP ROLE ";
 
@@ -12,12 +12,17 @@ pub(super) fn plan(state: &State) -> Plan {
     let mut plan = Plan::default();
     if let Some(owner) = &state.schema_owner {
         let who = format!("\"{owner}\", who owns schema pgcanon, or a superuser");
-        let tables: Vec<String> = TABLES.iter().map(|t| format!("pgcanon.{t}")).collect();
+        let named = |names: &[&str]| names.iter().map(|t| format!("pgcanon.{t}")).collect::<Vec<_>>().join(", ");
         // Without CASCADE: what somebody else built on it is theirs to remove.
         plan.core = vec![
             Step {
+                what: "views of schema pgcanon".into(),
+                sql: format!("DROP VIEW IF EXISTS {}", named(VIEWS)),
+                who: who.clone(),
+            },
+            Step {
                 what: "tables of schema pgcanon".into(),
-                sql: format!("DROP TABLE IF EXISTS {}", tables.join(", ")),
+                sql: format!("DROP TABLE IF EXISTS {}", named(TABLES)),
                 who: who.clone(),
             },
             Step { what: "schema pgcanon".into(), sql: "DROP SCHEMA pgcanon".into(), who },

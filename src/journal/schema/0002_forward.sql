@@ -7,13 +7,14 @@ ALTER TABLE pgcanon.error_queue ADD COLUMN nr int4 NOT NULL DEFAULT 0;
 -- It has been passed over, and waits for the operator; the others have not (on_error = "park").
 ALTER TABLE pgcanon.error_queue ADD COLUMN parked bool NOT NULL DEFAULT false;
 
--- How every peer stands, as far as it must outlive the proxy. Up to (tick, ord) it has everything, or the queue has.
+-- How every peer stands, as far as it must outlive the proxy. Up to (tick, ord) it has everything, or the queue has; the
+-- highest ord is all of the tick.
 CREATE TABLE pgcanon.peer (
     name text PRIMARY KEY,
     state text NOT NULL,
     paused bool NOT NULL DEFAULT false,
     tick int8 NOT NULL DEFAULT 0,
-    ord int4 NOT NULL DEFAULT 0,
+    ord int4 NOT NULL DEFAULT 2147483647,
     since timestamptz NOT NULL DEFAULT pg_catalog.now(),
     reason text
 );

@@ -1,0 +1,517 @@
+//! Attends to one peer: live, spilling, draining, as it stands (§6.1).
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::apply::{Applier, ApplyError, Route};
+use crate::catalog::ControlSettings;
+use crate::journal::ticker::State as Ticks;
+use crate::journal::{Progress, Reader, Renderer, TickId};
+
+use super::command::{Command, Wish};
+use super::course::Course;
+use super::drain::{Drain, Stuck};
+use super::spill::Spiller;
+use super::status::{Phase, Status};
+use super::store::{Kept, Place, Store, WHOLE};
+use super::{ForwardError, Options};
+
+/// Between attempts to reach the peer: the first pause, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How often it is asked what of the changes is durable, where nothing else is to do.
+const FLUSHES: Duration = Duration::from_millis(500);
+
+/// How often another proxy of the node is looked after.
+const ELSEWHERE: Duration = Duration::from_millis(500);
+
+/// Who deals with the queue by hand is left to it for so long.
+const BY_HAND: Duration = Duration::from_secs(10);
+
+/// A peer that answers nothing for so long is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// One peer, as long as the connection to the own node lives.
+struct Attendant<'a> {
+    o: &'a mut Options,
+    status: &'a watch::Sender<Status>,
+    wishes: &'a mut mpsc::Receiver<Command>,
+    store: Store,
+    kept: Kept,
+    spiller: Option<Spiller>,
+    /// A command that waits for the peer.
+    waiting: Option<Command>,
+    /// The queue is left to the operator until then.
+    by_hand: Option<Instant>,
+    down_since: Option<Instant>,
+    pause: Duration,
+}
+
+/// Why a connection to the peer is left.
+enum Left {
+    /// The rules are others.
+    Rules,
+    Paused,
+    Evicted,
+}
+
+pub(super) async fn run(mut options: Options, status: watch::Sender<Status>, mut wishes: mpsc::Receiver<Command>) {
+    let mut told = String::new();
+    loop {
+        let error = match Attendant::open(&mut options, &status, &mut wishes).await {
+            Ok(mut attendant) => attendant.run().await,
+            Err(error) => error,
+        };
+        let words = error.to_string();
+        if words != told {
+            tracing::warn!(peer = %options.peer.name, error = %words, "nothing is forwarded");
+            told.clone_from(&words);
+        }
+        status.send_modify(|status| {
+            status.turn(Phase::Unreachable);
+            status.trouble = Some(words);
+        });
+        sleep(PAUSES.0).await;
+    }
+}
+
+impl<'a> Attendant<'a> {
+    async fn open(
+        o: &'a mut Options,
+        status: &'a watch::Sender<Status>,
+        wishes: &'a mut mpsc::Receiver<Command>,
+    ) -> Result<Self, ForwardError> {
+        let store = loop {
+            if let Some(store) = Store::open(own(o).await?, &o.peer.name).await? {
+                break store;
+            }
+            status.send_modify(|status| status.turn(Phase::Elsewhere));
+            tokio::select! {
+                () = sleep(ELSEWHERE) => {}
+                Some(command) = wishes.recv() => {
+                    let _ = command.answer.send(Err("another proxy of this node sees to the peer".to_owned()));
+                }
+            }
+        };
+        let kept = store.kept().await?;
+        let down_since = Some(Instant::now());
+        let mut attendant = Self {
+            o,
+            status,
+            wishes,
+            store,
+            kept,
+            spiller: None,
+            waiting: None,
+            by_hand: None,
+            down_since,
+            pause: PAUSES.0,
+        };
+        attendant.look().await?;
+        Ok(attendant)
+    }
+
+    /// Ends when the own node is in trouble.
+    async fn run(&mut self) -> ForwardError {
+        loop {
+            let error = if self.kept.evicted {
+                self.rest(Phase::Evicted).await
+            } else if self.kept.paused {
+                self.rest(Phase::Paused).await
+            } else {
+                match self.connected().await {
+                    Ok(Left::Rules) => {
+                        self.spiller = None;
+                        Ok(())
+                    }
+                    Ok(Left::Paused | Left::Evicted) => Ok(()),
+                    Err(error) if error.is_own() => Err(error),
+                    Err(error) => self.cut_off(error).await,
+                }
+            };
+            if let Err(error) = error {
+                return error;
+            }
+        }
+    }
+
+    // === without the peer ===
+
+    /// Nothing is to be done for the peer.
+    async fn rest(&mut self, phase: Phase) -> Result<(), ForwardError> {
+        self.status.send_modify(|status| {
+            status.turn(phase);
+            // An evicted one needs nothing of the journal any more.
+            if phase == Phase::Evicted {
+                status.passed = TickId(i64::MAX);
+            }
+        });
+        let Some(command) = self.wishes.recv().await else { return std::future::pending().await };
+        match command.wish {
+            Wish::Deal(_) if phase == Phase::Evicted => {
+                let _ = command.answer.send(Err("the peer was evicted: its tables must be copied again".to_owned()));
+            }
+            Wish::Deal(_) => {
+                let _ = command.answer.send(Err("the peer is paused".to_owned()));
+            }
+            Wish::Pause | Wish::Resume => self.pause(command).await?,
+        }
+        Ok(())
+    }
+
+    async fn pause(&mut self, command: Command) -> Result<(), ForwardError> {
+        self.kept.paused = command.wish == Wish::Pause;
+        self.store.pause(self.kept.paused).await?;
+        let _ = command.answer.send(Ok(0));
+        Ok(())
+    }
+
+    /// The peer could not be reached, or was lost: waits a little, and spills when that has lasted.
+    async fn cut_off(&mut self, error: ForwardError) -> Result<(), ForwardError> {
+        let words = error.to_string();
+        let known = self.status.borrow().trouble.as_deref() == Some(words.as_str());
+        if !known {
+            tracing::warn!(peer = %self.o.peer.name, error = %words, "nothing is forwarded");
+        }
+        if let Some(command) = self.waiting.take() {
+            let _ = command.answer.send(Err(words.clone()));
+        }
+        let down_since = *self.down_since.get_or_insert_with(Instant::now);
+        let spill_at = down_since + self.o.peer.spill_after;
+        let phase = if self.kept.spilling { Phase::Spilling } else { Phase::Unreachable };
+        self.status.send_modify(|status| {
+            status.turn(phase);
+            status.trouble = Some(words.clone());
+        });
+        let again = Instant::now() + self.pause;
+        self.pause = self.pause.saturating_mul(2).min(PAUSES.1);
+        loop {
+            if !self.kept.spilling && Instant::now() >= spill_at {
+                self.spill_from_now_on(&words).await?;
+            }
+            if self.kept.spilling {
+                self.spill().await?;
+                if self.kept.evicted {
+                    return Ok(());
+                }
+            }
+            let next = if self.kept.spilling { again } else { again.min(spill_at) };
+            let more = self.kept.spilling;
+            let behind = super::course::next(self.kept.at).0;
+            tokio::select! {
+                () = sleep_until(next) => {
+                    if Instant::now() >= again {
+                        return Ok(());
+                    }
+                }
+                () = reached(&mut self.o.ticks, behind), if more => {}
+                Some(command) = self.wishes.recv() => match command.wish {
+                    Wish::Pause | Wish::Resume => {
+                        self.pause(command).await?;
+                        return Ok(());
+                    }
+                    Wish::Deal(_) => {
+                        self.waiting = Some(command);
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    async fn spill_from_now_on(&mut self, why: &str) -> Result<(), ForwardError> {
+        self.kept.spilling = true;
+        self.store.turn("spilling", Some(why)).await?;
+        tracing::warn!(peer = %self.o.peer.name, error = why, "changes go to the error queue");
+        self.status.send_modify(|status| status.turn(Phase::Spilling));
+        Ok(())
+    }
+
+    /// Moves everything that is there to the queue.
+    async fn spill(&mut self) -> Result<(), ForwardError> {
+        let latest = self.o.ticks.borrow().latest.unwrap_or_default();
+        if super::course::next(self.kept.at).0 > latest {
+            return Ok(());
+        }
+        let spiller = match &mut self.spiller {
+            Some(spiller) => spiller,
+            none => {
+                let reader = Reader::new(own(self.o).await?, self.o.key.clone());
+                let renderer = Renderer::new(own(self.o).await?, None);
+                let route = Route::new(&self.o.rules.borrow().rules, &self.o.peer.name);
+                none.insert(Spiller::new(reader, renderer, route))
+            }
+        };
+        self.kept.at = spiller.run_to(self.kept.at, latest, &self.store).await?;
+        self.look().await?;
+        let most = self.o.peer.max_queue_bytes;
+        let bytes = u64::try_from(self.status.borrow().queued.bytes).unwrap_or(0);
+        if bytes > most {
+            tracing::error!(peer = %self.o.peer.name, bytes, most, "the queue is too large: the peer is evicted, its tables must be copied again");
+            self.store.evict(&format!("{bytes} bytes in the queue, max_queue_bytes is {most}")).await?;
+            self.kept.evicted = true;
+            self.look().await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the queue, for whoever asks.
+    async fn look(&mut self) -> Result<(), ForwardError> {
+        let queued = self.store.queued().await?;
+        let passed = TickId(super::course::next(self.kept.at).0.0.saturating_sub(1));
+        let spilling = self.kept.spilling;
+        self.status.send_modify(|status| {
+            status.queued = queued;
+            if spilling {
+                status.passed = status.passed.max(passed);
+            }
+        });
+        Ok(())
+    }
+
+    // === with the peer ===
+
+    /// One connection's life.
+    async fn connected(&mut self) -> Result<Left, ForwardError> {
+        let peer = ControlSettings::load(&self.o.peer.connect, self.o.connect_timeout, self.o.liveness)?;
+        let rules = self.o.rules.borrow_and_update().clone();
+        let route = Route::new(&rules.rules, &self.o.peer.name);
+        let name = format!("pgcanon:{}", self.o.node);
+        let opened =
+            async { Ok::<_, ForwardError>(Applier::open(peer.log_in(&name).await?, &self.o.node, route).await?) };
+        let mut applier = watched(&peer, self.o.connect_timeout, opened).await?;
+        if let Some(progress) = applier.progress() {
+            self.store.settle(&progress).await?;
+            self.kept.at = self.kept.at.max((progress.tick, progress.ord));
+        }
+        self.down_since = None;
+        self.pause = PAUSES.0;
+        self.look().await?;
+        loop {
+            if let Some(left) = self.drained(&peer, &mut applier).await? {
+                return Ok(left);
+            }
+            match self.live(&peer, applier).await? {
+                Ok(left) => return Ok(left),
+                Err(back) => applier = back,
+            }
+        }
+    }
+
+    /// Empties the queue.
+    async fn drained(&mut self, peer: &ControlSettings, applier: &mut Applier) -> Result<Option<Left>, ForwardError> {
+        let mut wait = PAUSES.0;
+        loop {
+            if let Some(command) = self.waiting.take().or_else(|| self.wishes.try_recv().ok()) {
+                if let Some(left) = self.obey(command, peer, applier).await? {
+                    return Ok(Some(left));
+                }
+                continue;
+            }
+            let queued = self.status.borrow().queued;
+            if queued.rows == 0 {
+                if self.kept.spilling {
+                    self.kept.spilling = false;
+                    self.store.turn("live", None).await?;
+                }
+                return Ok(None);
+            }
+            let stuck = match self.by_hand.filter(|until| *until > Instant::now()) {
+                Some(until) => {
+                    wait = until.saturating_duration_since(Instant::now());
+                    None
+                }
+                None => {
+                    self.by_hand = None;
+                    self.status.send_modify(|status| status.turn(Phase::Draining));
+                    let identity = self.store.identity().await?;
+                    let mut drain = Drain { store: &self.store, applier, identity };
+                    let some = watched(peer, self.o.connect_timeout, drain.some()).await?;
+                    self.look().await?;
+                    match some {
+                        Ok(_) => {
+                            wait = PAUSES.0;
+                            continue;
+                        }
+                        Err(stuck) => Some(stuck),
+                    }
+                }
+            };
+            if let Some(stuck) = stuck {
+                self.stall(&stuck).await?;
+                wait = wait.saturating_mul(2).min(PAUSES.1);
+            }
+            if let Some(left) = self.stay(wait).await? {
+                return Ok(Some(left));
+            }
+        }
+    }
+
+    /// Waits with a queue that is not to be touched; meanwhile what comes goes behind it.
+    async fn stay(&mut self, wait: Duration) -> Result<Option<Left>, ForwardError> {
+        let until = Instant::now() + wait;
+        loop {
+            if self.kept.spilling {
+                self.spill().await?;
+                if self.kept.evicted {
+                    return Ok(Some(Left::Evicted));
+                }
+            }
+            let (more, behind) = (self.kept.spilling, super::course::next(self.kept.at).0);
+            tokio::select! {
+                () = sleep_until(until) => return Ok(None),
+                () = reached(&mut self.o.ticks, behind), if more => {}
+                Some(command) = self.wishes.recv() => {
+                    self.waiting = Some(command);
+                    return Ok(None);
+                }
+                Ok(()) = self.o.rules.changed() => return Ok(Some(Left::Rules)),
+            }
+        }
+    }
+
+    async fn stall(&mut self, stuck: &Stuck) -> Result<(), ForwardError> {
+        let words = format!("number {} in the queue: {}", stuck.id, stuck.why);
+        if !self.kept.spilling {
+            self.spill_from_now_on(&words).await?;
+        }
+        self.status.send_modify(|status| {
+            status.turn(Phase::Stalled);
+            status.trouble = Some(words);
+        });
+        Ok(())
+    }
+
+    async fn obey(
+        &mut self,
+        command: Command,
+        peer: &ControlSettings,
+        applier: &mut Applier,
+    ) -> Result<Option<Left>, ForwardError> {
+        let Wish::Deal(most) = command.wish else {
+            self.pause(command).await?;
+            return Ok(self.kept.paused.then_some(Left::Paused));
+        };
+        self.by_hand = Some(Instant::now() + BY_HAND);
+        let identity = self.store.identity().await?;
+        let mut drain = Drain { store: &self.store, applier, identity };
+        let dealt = watched(peer, self.o.connect_timeout, drain.pieces(most)).await;
+        let answer = match &dealt {
+            Ok(Ok(applied)) => Ok(*applied),
+            Ok(Err(stuck)) => Err(format!("number {} in the queue: {}", stuck.id, stuck.why)),
+            Err(error) => Err(error.to_string()),
+        };
+        self.look().await?;
+        let _ = command.answer.send(answer);
+        dealt.map(|_| None)
+    }
+
+    /// Applies what comes; where the peer rejects something, everything from there on is in the queue and the applier comes back.
+    async fn live(&mut self, peer: &ControlSettings, applier: Applier) -> Result<Result<Left, Applier>, ForwardError> {
+        let reader = Reader::new(own(self.o).await?, self.o.key.clone());
+        let mut course = Course::begin(applier, reader, self.kept.at).await?;
+        let told = course.applier.progress();
+        self.status.send_modify(|status| {
+            status.turn(Phase::Live);
+            status.applied = told;
+        });
+        tracing::info!(peer = %self.o.peer.name, "forwarding");
+        loop {
+            let next = course.next_tick();
+            tokio::select! {
+                () = reached(&mut self.o.ticks, next) => {}
+                Ok(()) = self.o.rules.changed() => return Ok(Ok(Left::Rules)),
+                Some(command) = self.wishes.recv() => {
+                    match command.wish {
+                        Wish::Deal(_) => {
+                            let _ = command.answer.send(Ok(0));
+                        }
+                        Wish::Pause | Wish::Resume => self.pause(command).await?,
+                    }
+                    if self.kept.paused {
+                        return Ok(Ok(Left::Paused));
+                    }
+                    continue;
+                }
+                () = sleep(FLUSHES) => {
+                    let at = course.at();
+                    let durable = watched(peer, self.o.connect_timeout, course.durable()).await?;
+                    self.passed(durable, at);
+                    continue;
+                }
+            }
+            let latest = self.o.ticks.borrow().latest.unwrap_or(next);
+            let status = self.status;
+            let before = (course.transactions, course.retries);
+            let base = (status.borrow().transactions, status.borrow().retries);
+            let tell = |course: &Course| {
+                status.send_modify(|s| {
+                    s.applied = course.applier.progress();
+                    s.transactions = base.0.saturating_add(course.transactions.saturating_sub(before.0));
+                    s.retries = base.1.saturating_add(course.retries.saturating_sub(before.1));
+                });
+            };
+            let run = watched(peer, self.o.connect_timeout, course.run_to(latest, tell)).await;
+            self.kept.at = course.at();
+            if let Err(error) = run {
+                let ForwardError::Apply(ApplyError::Rejected(why)) = &error else { return Err(error) };
+                // Which piece it is, and what becomes of it, is seen when it stands in the queue.
+                let words = why.to_string();
+                self.spill_from_now_on(&words).await?;
+                self.spill().await?;
+                return Ok(if self.kept.evicted { Ok(Left::Evicted) } else { Err(course.into_applier()) });
+            }
+        }
+    }
+
+    /// What is durable on the peer is not needed in the journal; nor is what it does not get.
+    fn passed(&mut self, durable: Option<Progress>, at: Place) {
+        let applied = self.status.borrow().applied;
+        let passed = match durable {
+            Some(durable) if Some(durable) != applied => TickId(durable.tick.0.saturating_sub(1)),
+            None if applied.is_some() => return,
+            // Everything that was for it is.
+            _ if at.1 == WHOLE => at.0,
+            _ => TickId(at.0.0.saturating_sub(1)),
+        };
+        self.status.send_modify(|status| status.passed = status.passed.max(passed));
+    }
+}
+
+/// A connection to the own node.
+async fn own(o: &Options) -> Result<tokio_postgres::Client, ForwardError> {
+    let control = o.control.borrow().clone();
+    control.connect().await.map_err(ForwardError::OwnConnect)
+}
+
+/// Waits for a tick; for ever where the proxy is ending.
+async fn reached(ticks: &mut watch::Receiver<Ticks>, next: TickId) {
+    if ticks.wait_for(|ticks| ticks.latest.is_some_and(|latest| latest >= next)).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Gives up waiting for a peer that takes no new connection either: one that was stopped, say, answers nothing for ever.
+async fn watched<T>(
+    peer: &ControlSettings,
+    limit: Duration,
+    work: impl Future<Output = Result<T, ForwardError>>,
+) -> Result<T, ForwardError> {
+    let silent = async {
+        loop {
+            sleep(SILENCE).await;
+            let there = tokio::time::timeout(limit, peer.log_in("pgcanon: are you there?")).await;
+            match there {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return ForwardError::from(error),
+                Err(_) => return ForwardError::Frozen,
+            }
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        error = silent => Err(error),
+    }
+}

@@ -1,0 +1,269 @@
+//! From the queue onto the peer, in order; a piece leaves the queue only when the peer has it for good (§6.1).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
+use crate::config::OnError;
+use crate::journal::{Entries, Entry, Progress};
+
+use super::ForwardError;
+use super::store::{Place, Store, Waiting};
+
+/// Source transactions in one target transaction, and pieces of them.
+const GROUP: (usize, usize) = (256, 4000);
+
+/// After a lock was not to be had.
+const YIELD: Duration = Duration::from_millis(20);
+
+/// A piece that the peer rejects, and what it says.
+#[derive(Clone, Debug)]
+pub(super) struct Stuck {
+    pub(super) id: i64,
+    pub(super) why: Rejection,
+}
+
+/// How much of the queue is wanted.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// Whole transactions.
+    Some,
+    /// Up to a place, which is left.
+    Before(Place),
+    /// One transaction, with care.
+    One(Mode),
+    /// So many pieces, whatever they are of.
+    Pieces(i64),
+}
+
+/// What was put into a target transaction.
+#[derive(Default)]
+struct Taken {
+    ids: Vec<i64>,
+    /// In the order in which they were applied.
+    entries: Vec<Applied>,
+    transactions: usize,
+    last: Option<(Place, i32)>,
+    /// Of the last transaction something is left.
+    cut: bool,
+}
+
+/// An entry that was applied.
+struct Applied {
+    place: Place,
+    /// Its number, as the applier counts.
+    nr: u32,
+    pieces: Vec<i64>,
+    on_error: OnError,
+}
+
+/// An entry that may get more pieces.
+struct Building {
+    place: Place,
+    nr: i32,
+    entry: Entry,
+    ids: Vec<i64>,
+}
+
+pub(super) struct Drain<'a> {
+    pub(super) store: &'a Store,
+    pub(super) applier: &'a mut Applier,
+    /// This cluster: system and timeline.
+    pub(super) identity: (i64, i32),
+}
+
+impl Drain<'_> {
+    /// Applies some of the queue: how many pieces, or which one is in the way. None are left when none were applied.
+    pub(super) async fn some(&mut self) -> Result<Result<u64, Stuck>, ForwardError> {
+        let mut wanted = Wanted::Some;
+        loop {
+            let (error, taken) = match self.attempt(wanted).await? {
+                Ok(applied) => return Ok(Ok(applied)),
+                Err(failed) => failed,
+            };
+            let (ApplyError::Rejected(why) | ApplyError::Retry(why)) = &error else { return Err(error.into()) };
+            let place = why.at.map(|at| (at.tick, at.ord));
+            let first = taken.entries.first().map(|applied| applied.place);
+            if matches!(error, ApplyError::Retry(_)) {
+                sleep(YIELD).await;
+            }
+            wanted = match (wanted, place) {
+                // What stands before it can be applied without it.
+                (Wanted::Some, Some(place)) if first.is_some_and(|first| first < place) => Wanted::Before(place),
+                (Wanted::Some, _) => Wanted::One(Mode::default()),
+                (Wanted::One(mode), _) if matches!(error, ApplyError::Retry(_)) => Wanted::One(mode),
+                (Wanted::One(mode), _) if !mode.row_by_row => Wanted::One(Mode { row_by_row: true, ..mode }),
+                (Wanted::Before(_), _) => Wanted::One(Mode::default()),
+                (Wanted::One(_) | Wanted::Pieces(_), _) => match taken.blame(why) {
+                    None => return Err(error.into()),
+                    Some((id, OnError::Discard)) => {
+                        self.store.discard(id, why).await?;
+                        Wanted::One(Mode { row_by_row: true, ..Mode::default() })
+                    }
+                    Some((id, OnError::Stall | OnError::Park)) => {
+                        self.store.mark(id, why).await?;
+                        return Ok(Err(Stuck { id, why: (**why).clone() }));
+                    }
+                },
+            };
+        }
+    }
+
+    /// Applies so many pieces, or none.
+    pub(super) async fn pieces(&mut self, most: i64) -> Result<Result<u64, Stuck>, ForwardError> {
+        for row_by_row in [false, true] {
+            match self.attempt(Wanted::Pieces(most)).await? {
+                Ok(applied) => return Ok(Ok(applied)),
+                Err((ApplyError::Rejected(why), taken)) if row_by_row => {
+                    let Some((id, _)) = taken.blame(&why) else { return Err(ApplyError::Rejected(why).into()) };
+                    self.store.mark(id, &why).await?;
+                    return Ok(Err(Stuck { id, why: *why }));
+                }
+                Err((ApplyError::Rejected(_), _)) => {}
+                Err((ApplyError::Retry(_), _)) => sleep(YIELD).await,
+                Err((error, _)) => return Err(error.into()),
+            }
+        }
+        Ok(Ok(0))
+    }
+
+    /// One target transaction; what failed is rolled back.
+    async fn attempt(&mut self, wanted: Wanted) -> Result<Result<u64, (ApplyError, Taken)>, ForwardError> {
+        self.store.begin().await?;
+        let mut taken = Taken::default();
+        let filled = self.fill(wanted, &mut taken).await;
+        match filled {
+            Ok(()) if taken.ids.is_empty() => {
+                self.store.rollback().await?;
+                Ok(Ok(0))
+            }
+            Ok(()) => {
+                self.store.remove(&taken.ids).await?;
+                self.store.commit().await?;
+                Ok(Ok(u64::try_from(taken.ids.len()).unwrap_or(u64::MAX)))
+            }
+            Err(ForwardError::Apply(error @ (ApplyError::Rejected(_) | ApplyError::Retry(_)))) => {
+                self.store.rollback().await?;
+                self.applier.rollback().await?;
+                Ok(Err((error, taken)))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn fill(&mut self, wanted: Wanted, taken: &mut Taken) -> Result<(), ForwardError> {
+        let mode = match wanted {
+            Wanted::One(mode) => mode,
+            _ => Mode::default(),
+        };
+        let mut building: Option<Building> = None;
+        loop {
+            let most = match wanted {
+                Wanted::Pieces(most) => most.saturating_sub(i64::try_from(taken.ids.len()).unwrap_or(i64::MAX)),
+                _ => i64::MAX,
+            };
+            if most <= 0 {
+                self.put(&mut building, taken).await?;
+            }
+            // A COPY in several pieces cannot be cut.
+            let most = if most <= 0 && self.applier.is_copying() { 1 } else { most };
+            if most <= 0 {
+                break;
+            }
+            let chunk = self.store.next(taken.last, most).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            for piece in chunk {
+                if taken.last.is_none_or(|(place, _)| place != piece.place) {
+                    if taken.is_enough(wanted, piece.place) {
+                        return self.finish(taken, building).await;
+                    }
+                    self.put(&mut building, taken).await?;
+                    self.source(taken, piece.place, mode)?;
+                }
+                self.take(piece, &mut building, taken).await?;
+            }
+        }
+        if let Some(last) = taken.last.filter(|_| matches!(wanted, Wanted::Pieces(_))) {
+            taken.cut = self.store.next(Some(last), 1).await?.first().is_some_and(|next| next.place == last.0);
+        }
+        self.finish(taken, building).await
+    }
+
+    fn source(&mut self, taken: &mut Taken, (tick, ord): Place, mode: Mode) -> Result<(), ForwardError> {
+        if taken.transactions == 0 {
+            self.applier.begin(Mode { durable: true, ..mode })?;
+        }
+        taken.transactions = taken.transactions.saturating_add(1);
+        let (system, timeline) = self.identity;
+        Ok(self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?)
+    }
+
+    async fn take(
+        &mut self,
+        piece: Waiting,
+        building: &mut Option<Building>,
+        taken: &mut Taken,
+    ) -> Result<(), ForwardError> {
+        let entry =
+            Entries::new(None, Bytes::from(piece.entry)).next().transpose()?.ok_or(ForwardError::Queue(piece.id))?;
+        taken.ids.push(piece.id);
+        taken.last = Some((piece.place, piece.seq));
+        if let Some(open) = building
+            && (open.place, open.nr) == (piece.place, piece.nr)
+            && super::spill::joined_entry(&mut open.entry, &entry)
+        {
+            open.ids.push(piece.id);
+            return Ok(());
+        }
+        self.put(building, taken).await?;
+        *building = Some(Building { place: piece.place, nr: piece.nr, entry, ids: vec![piece.id] });
+        Ok(())
+    }
+
+    /// Applies the entry that was being put together.
+    async fn put(&mut self, building: &mut Option<Building>, taken: &mut Taken) -> Result<(), ForwardError> {
+        let Some(Building { place, entry, ids, .. }) = building.take() else { return Ok(()) };
+        let nr = taken.entries.iter().rev().take_while(|before| before.place == place).count();
+        let Some(to) = self.applier.destination(&entry.head) else { return Ok(()) };
+        let nr = u32::try_from(nr).unwrap_or(u32::MAX);
+        taken.entries.push(Applied { place, nr, pieces: ids, on_error: to.on_error });
+        Ok(self.applier.entry(&to, &entry).await?)
+    }
+
+    async fn finish(&mut self, taken: &mut Taken, mut building: Option<Building>) -> Result<(), ForwardError> {
+        self.put(&mut building, taken).await?;
+        let Some((_, seq)) = taken.last else { return Ok(()) };
+        if taken.cut {
+            self.applier.part(seq.saturating_add(1))?;
+        }
+        self.applier.commit().await?;
+        self.applier.settle().await?;
+        Ok(())
+    }
+}
+
+impl Taken {
+    /// The piece that a failure is about, and what its rule says about failures.
+    fn blame(&self, why: &Rejection) -> Option<(i64, OnError)> {
+        let Some(At { tick, ord, entry, row }) = why.at else {
+            return self.entries.first().and_then(|first| Some((*first.pieces.first()?, OnError::Stall)));
+        };
+        let about = self.entries.iter().find(|applied| (applied.place, applied.nr) == ((tick, ord), entry))?;
+        let row = usize::try_from(row).ok()?;
+        Some((*about.pieces.get(row).or(about.pieces.first())?, about.on_error))
+    }
+
+    /// Whether a transaction at this place is left for the next time.
+    fn is_enough(&self, wanted: Wanted, next: Place) -> bool {
+        match wanted {
+            Wanted::Some => self.transactions >= GROUP.0 || self.ids.len() >= GROUP.1,
+            Wanted::Before(place) => next >= place,
+            Wanted::One(_) => self.transactions > 0,
+            Wanted::Pieces(_) => false,
+        }
+    }
+}
