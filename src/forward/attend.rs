@@ -411,17 +411,18 @@ impl<'a> Attendant<'a> {
     /// Applies what comes; where the peer rejects something, everything from there on is in the queue and the applier comes back.
     async fn live(&mut self, peer: &ControlSettings, applier: Applier) -> Result<Result<Left, Applier>, ForwardError> {
         let reader = Reader::new(own(self.o).await?, self.o.key.clone());
-        let mut course = Course::begin(applier, reader, self.kept.at).await?;
+        let mut course = Course::begin(applier, reader, self.o.ticks.clone(), self.kept.at).await?;
         let told = course.applier.progress();
         self.status.send_modify(|status| {
             status.turn(Phase::Live);
             status.applied = told;
         });
         tracing::info!(peer = %self.o.peer.name, "forwarding");
+        let mut flushes = tokio::time::interval(FLUSHES);
+        flushes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let next = course.next_tick();
-            tokio::select! {
-                () = reached(&mut self.o.ticks, next) => {}
+            let (read, _room) = tokio::select! {
+                read = course.next() => read?,
                 Ok(()) = self.o.rules.changed() => return Ok(Ok(Left::Rules)),
                 Some(command) = self.wishes.recv() => {
                     match command.wish {
@@ -435,26 +436,21 @@ impl<'a> Attendant<'a> {
                     }
                     continue;
                 }
-                () = sleep(FLUSHES) => {
+                _ = flushes.tick() => {
                     let at = course.at();
                     let durable = watched(peer, self.o.connect_timeout, course.durable()).await?;
                     self.passed(durable, at);
                     continue;
                 }
-            }
-            let latest = self.o.ticks.borrow().latest.unwrap_or(next);
-            let status = self.status;
-            let before = (course.transactions, course.retries);
-            let base = (status.borrow().transactions, status.borrow().retries);
-            let tell = |course: &Course| {
-                status.send_modify(|s| {
-                    s.applied = course.applier.progress();
-                    s.transactions = base.0.saturating_add(course.transactions.saturating_sub(before.0));
-                    s.retries = base.1.saturating_add(course.retries.saturating_sub(before.1));
-                });
             };
-            let run = watched(peer, self.o.connect_timeout, course.run_to(latest, tell)).await;
+            let before = (course.transactions, course.retries);
+            let run = watched(peer, self.o.connect_timeout, course.apply(read)).await;
             self.kept.at = course.at();
+            self.status.send_modify(|status| {
+                status.applied = course.applier.progress();
+                status.transactions += course.transactions.saturating_sub(before.0);
+                status.retries += course.retries.saturating_sub(before.1);
+            });
             if let Err(error) = run {
                 let ForwardError::Apply(ApplyError::Rejected(why)) = &error else { return Err(error) };
                 // Which piece it is, and what becomes of it, is seen when it stands in the queue.

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
 use crate::apply::{Applier, ApplyError, Mode};
+use crate::journal::ticker::State as Ticks;
 use crate::journal::{Item, Progress, Reader, TickId};
 
 use super::ForwardError;
+use super::ahead::{Ahead, Read};
 use super::store::{Place, WHOLE};
 
 /// Source transactions in one target transaction, and bytes of their rows.
@@ -19,9 +22,12 @@ const YIELD: Duration = Duration::from_millis(20);
 
 pub(super) struct Course {
     pub(super) applier: Applier,
-    reader: Reader,
+    ahead: Ahead,
     /// Everything up to here the peer has.
     at: Place,
+    /// The tick that is being applied: its number, and whose it is.
+    tick: (TickId, i64, i32),
+    group: Group,
     /// Up to this place every source transaction is applied alone.
     careful: Option<(Place, Mode)>,
     /// Transactions that were applied, and those that were tried again.
@@ -29,25 +35,35 @@ pub(super) struct Course {
     pub(super) retries: u64,
 }
 
+/// The open target transaction.
+#[derive(Default)]
+struct Group {
+    open: bool,
+    transactions: usize,
+    bytes: usize,
+}
+
 impl Course {
     /// `at` is what the peer has, through its queue.
-    pub(super) async fn begin(applier: Applier, reader: Reader, at: Place) -> Result<Self, ForwardError> {
+    pub(super) async fn begin(
+        applier: Applier,
+        reader: Reader,
+        ticks: watch::Receiver<Ticks>,
+        at: Place,
+    ) -> Result<Self, ForwardError> {
         let (first, _) = reader.range().await?.unwrap_or((TickId(1), TickId(0)));
         let (next, _) = next(at);
         match applier.progress() {
-            None if next < first => Err(ForwardError::Unsynced(first)),
-            Some(_) if next < first => Err(ForwardError::TooOld(at.0)),
-            _ => Ok(Self { applier, reader, at, careful: None, transactions: 0, retries: 0 }),
+            None if next < first => return Err(ForwardError::Unsynced(first)),
+            Some(_) if next < first => return Err(ForwardError::TooOld(at.0)),
+            _ => {}
         }
+        let (ahead, tick, group) = (Ahead::start(reader, ticks, at), (TickId(0), 0, 0), Group::default());
+        Ok(Self { applier, ahead, at, tick, group, careful: None, transactions: 0, retries: 0 })
     }
 
     pub(super) fn at(&self) -> Place {
         self.at
-    }
-
-    /// The tick that has to be there before there is anything to do.
-    pub(super) fn next_tick(&self) -> TickId {
-        next(self.at).0
     }
 
     /// What the peer would keep through a crash.
@@ -59,18 +75,91 @@ impl Course {
         self.applier
     }
 
-    /// Applies everything up to a tick; after an error of the applier's nothing is open.
-    pub(super) async fn run_to(&mut self, latest: TickId, mut tell: impl FnMut(&Self)) -> Result<(), ForwardError> {
+    /// What comes next; to be given to [`apply`](Self::apply).
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Result<(Read, Option<OwnedSemaphorePermit>), ForwardError> {
+        Ok(self.ahead.next().await?)
+    }
+
+    /// Applies it, and what comes behind it until a target transaction is through; after an error of the applier's nothing is
+    /// open.
+    pub(super) async fn apply(&mut self, read: Read) -> Result<(), ForwardError> {
+        let mut read = Some(read);
         loop {
-            match self.attempt(latest, &mut tell).await {
-                Ok(()) => {
-                    tell(self);
-                    return Ok(());
+            let step = match read.take() {
+                Some(read) => self.step(read).await,
+                None => Ok(()),
+            };
+            match step {
+                Ok(()) if !self.group.open => return Ok(()),
+                Ok(()) => read = Some(self.ahead.next().await?.0),
+                Err(ForwardError::Apply(error)) => {
+                    self.step_back(error).await?;
+                    self.ahead.seek(self.at);
+                    self.group = Group::default();
+                    read = Some(self.ahead.next().await?.0);
                 }
-                Err(ForwardError::Apply(error)) => self.step_back(error).await?,
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    async fn step(&mut self, read: Read) -> Result<(), ForwardError> {
+        match read {
+            Read::Tick(tick) => {
+                if let Some(at) = self.applier.progress()
+                    && at.tick == tick.id
+                    && (at.system, at.timeline) != (tick.system, tick.timeline)
+                {
+                    return Err(ForwardError::OtherLife(at.tick, at.timeline));
+                }
+                self.tick = (tick.id, tick.system, tick.timeline);
+            }
+            Read::Item(Item::TxBegin { ord, .. }) => {
+                let (tick, system, timeline) = self.tick;
+                if !self.group.open {
+                    self.applier.begin(self.mode((tick, ord)))?;
+                    self.group = Group { open: true, ..Group::default() };
+                }
+                self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
+            }
+            Read::Item(Item::Entry(entry)) => {
+                self.group.bytes = self.group.bytes.saturating_add(entry.body.len());
+                if let Some(to) = self.applier.destination(&entry.head) {
+                    self.applier.entry(&to, &entry).await?;
+                }
+            }
+            Read::Item(Item::TxEnd) => {
+                self.transactions = self.transactions.saturating_add(1);
+                self.group.transactions = self.group.transactions.saturating_add(1);
+                let Group { transactions, bytes, .. } = self.group;
+                if self.careful.is_some() || transactions >= GROUP.0 || bytes >= GROUP.1 {
+                    self.commit().await?;
+                }
+            }
+            Read::Item(Item::Forged { .. }) => {}
+            Read::End(tick) => {
+                // Nobody waits for what could come.
+                if self.ahead.is_empty() {
+                    self.commit().await?;
+                    self.applier.settle().await?;
+                    self.confirm();
+                    self.at = self.at.max((tick, WHOLE));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), ForwardError> {
+        if self.group.open {
+            self.applier.commit().await?;
+            self.group.open = false;
+        }
+        self.confirm();
+        Ok(())
     }
 
     /// What failed is rolled back; how it is tried again, if it is.
@@ -80,7 +169,6 @@ impl Course {
         let failed = rejection.at.map(|at| (at.tick, at.ord));
         self.applier.rollback().await?;
         self.confirm();
-        self.reader.close().await?;
         self.retries = self.retries.saturating_add(1);
         let Some(failed) = failed else {
             sleep(YIELD).await;
@@ -98,60 +186,6 @@ impl Course {
             sleep(YIELD).await;
         }
         self.careful = Some((failed, mode));
-        Ok(())
-    }
-
-    /// Applies tick by tick until it is through, or something fails.
-    async fn attempt(&mut self, latest: TickId, tell: &mut impl FnMut(&Self)) -> Result<(), ForwardError> {
-        let (mut id, mut after) = next(self.at);
-        let mut group = (0_usize, 0_usize);
-        let mut open = false;
-        while id <= latest {
-            let tick = self.reader.open(id, after).await?;
-            if let Some(at) = self.applier.progress()
-                && at.tick == id
-                && (at.system, at.timeline) != (tick.system, tick.timeline)
-            {
-                return Err(ForwardError::OtherLife(at.tick, at.timeline));
-            }
-            after = 0;
-            while let Some(item) = self.reader.next().await? {
-                match item {
-                    Item::TxBegin { ord, .. } => {
-                        let here = Progress { system: tick.system, timeline: tick.timeline, tick: id, ord, part: 0 };
-                        if !open {
-                            self.applier.begin(self.mode((id, ord)))?;
-                            (open, group) = (true, (0, 0));
-                        }
-                        self.applier.source(here)?;
-                    }
-                    Item::Entry(entry) => {
-                        group.1 = group.1.saturating_add(entry.body.len());
-                        if let Some(to) = self.applier.destination(&entry.head) {
-                            self.applier.entry(&to, &entry).await?;
-                        }
-                    }
-                    Item::TxEnd => {
-                        self.transactions = self.transactions.saturating_add(1);
-                        group.0 = group.0.saturating_add(1);
-                        if self.careful.is_some() || group.0 >= GROUP.0 || group.1 >= GROUP.1 {
-                            self.applier.commit().await?;
-                            open = false;
-                            self.confirm();
-                            tell(self);
-                        }
-                    }
-                    Item::Forged { .. } => {}
-                }
-            }
-            id = TickId(id.0.saturating_add(1));
-        }
-        if open {
-            self.applier.commit().await?;
-        }
-        self.applier.settle().await?;
-        self.confirm();
-        self.at = self.at.max((latest, WHOLE));
         Ok(())
     }
 

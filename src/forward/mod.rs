@@ -2,6 +2,7 @@
 //! says that it is.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod ahead;
 mod attend;
 mod command;
 mod course;
