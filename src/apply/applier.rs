@@ -1,6 +1,6 @@
 //! Transactions onto one peer: their beginning, their end, and how far they are (I3).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,6 +280,16 @@ impl Applier {
             self.unflushed.pop_front();
         }
         Ok(self.durable)
+    }
+
+    /// How far the peer has applied every origin's changes; to be asked between transactions.
+    pub async fn origins(&mut self) -> Result<BTreeMap<String, Progress>, ApplyError> {
+        if self.open.is_some() {
+            return Err(ApplyError::Misuse("a question within a transaction"));
+        }
+        let origins = session::origins(&mut self.line).await?;
+        self.count_commits();
+        Ok(origins)
     }
 
     /// Writes how far the peer will be: from where we know it to be, and from nowhere else.

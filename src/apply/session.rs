@@ -1,8 +1,10 @@
 //! The apply session: settings under which everything means the same on every peer, and the lock that keeps two forwarders
 //! of one origin apart.
 
+use std::collections::BTreeMap;
+
 use super::error::{ApplyError, Rejection};
-use super::line::{Line, Param, Row};
+use super::line::{Line, Param};
 use super::shape::TEXT_ARRAY;
 use crate::config::NodeName;
 use crate::journal::{Progress, TickId};
@@ -89,7 +91,7 @@ pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, A
     // Behind the lock: whoever had it before has committed or lost everything.
     let sql = "SELECT system, timeline, tick, ord, part FROM pgcanon.progress WHERE origin OPERATOR(pg_catalog.=) $1";
     let rows = line.query(sql, &[25], &[Param::text(origin.as_str())]).await.map_err(explain)?;
-    let progress = rows.first().map(progress).transpose()?;
+    let progress = rows.first().map(|row| progress(row)).transpose()?;
     Ok(Ready { progress, skips_triggers, user })
 }
 
@@ -102,8 +104,20 @@ pub(super) async fn log_position(line: &mut Line) -> Result<(u64, u64), ApplyErr
     Ok((number(insert)?, number(flush)?))
 }
 
-fn progress(row: &Row) -> Result<Progress, ApplyError> {
-    let [system, timeline, tick, ord, part] = row.as_slice() else { return Err(odd("pgcanon.progress")) };
+/// How far every origin's changes are applied.
+pub(super) async fn origins(line: &mut Line) -> Result<BTreeMap<String, Progress>, ApplyError> {
+    let sql = "SELECT system, timeline, tick, ord, part, origin FROM pgcanon.progress";
+    let rows = line.query(sql, &[], &[]).await?;
+    rows.iter()
+        .map(|row| {
+            let origin = row.get(5).cloned().flatten().ok_or_else(|| odd("pgcanon.progress"))?;
+            Ok((origin, progress(row.get(..5).unwrap_or_default())?))
+        })
+        .collect()
+}
+
+fn progress(row: &[Option<String>]) -> Result<Progress, ApplyError> {
+    let [system, timeline, tick, ord, part] = row else { return Err(odd("pgcanon.progress")) };
     Ok(Progress {
         system: number(system)?,
         timeline: number(timeline)?,

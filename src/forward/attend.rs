@@ -411,7 +411,7 @@ impl<'a> Attendant<'a> {
     /// Applies what comes; where the peer rejects something, everything from there on is in the queue and the applier comes back.
     async fn live(&mut self, peer: &ControlSettings, applier: Applier) -> Result<Result<Left, Applier>, ForwardError> {
         let reader = Reader::new(own(self.o).await?, self.o.key.clone());
-        let mut course = Course::begin(applier, reader, self.o.ticks.clone(), self.kept.at).await?;
+        let mut course = Course::begin(applier, reader, self.o.ticks.clone(), &self.o.peer.name, self.kept.at).await?;
         let told = course.applier.progress();
         self.status.send_modify(|status| {
             status.turn(Phase::Live);

@@ -1,12 +1,14 @@
 //! From the journal onto one peer: source transactions are put together into target transactions, and taken apart again where
 //! the peer objects.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::apply::{Applier, ApplyError, Mode};
+use crate::config::NodeName;
 use crate::journal::ticker::State as Ticks;
 use crate::journal::{Item, Progress, Reader, TickId};
 
@@ -20,6 +22,10 @@ const GROUP: (usize, usize) = (64, 1 << 20);
 /// After a lock was not to be had.
 const YIELD: Duration = Duration::from_millis(20);
 
+/// How long changes wait for those of other nodes that they may hang on, and how often is looked for them.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(10);
+
 pub(super) struct Course {
     pub(super) applier: Applier,
     ahead: Ahead,
@@ -28,6 +34,9 @@ pub(super) struct Course {
     /// The tick that is being applied: its number, and whose it is.
     tick: (TickId, i64, i32),
     group: Group,
+    /// The peer's name, and how far it had the others' changes when it was asked last.
+    peer: String,
+    origins: BTreeMap<String, Progress>,
     /// Up to this place every source transaction is applied alone.
     careful: Option<(Place, Mode)>,
     /// Transactions that were applied, and those that were tried again.
@@ -49,6 +58,7 @@ impl Course {
         applier: Applier,
         reader: Reader,
         ticks: watch::Receiver<Ticks>,
+        peer: &NodeName,
         at: Place,
     ) -> Result<Self, ForwardError> {
         let (first, _) = reader.range().await?.unwrap_or((TickId(1), TickId(0)));
@@ -59,7 +69,8 @@ impl Course {
             _ => {}
         }
         let (ahead, tick, group) = (Ahead::start(reader, ticks, at), (TickId(0), 0, 0), Group::default());
-        Ok(Self { applier, ahead, at, tick, group, careful: None, transactions: 0, retries: 0 })
+        let (peer, origins) = (peer.to_string(), BTreeMap::new());
+        Ok(Self { applier, ahead, at, tick, group, peer, origins, careful: None, transactions: 0, retries: 0 })
     }
 
     pub(super) fn at(&self) -> Place {
@@ -116,6 +127,7 @@ impl Course {
                     return Err(ForwardError::OtherLife(at.tick, at.timeline));
                 }
                 self.tick = (tick.id, tick.system, tick.timeline);
+                self.wait_for(&tick.deps).await?;
             }
             Read::Item(Item::TxBegin { ord, .. }) => {
                 let (tick, system, timeline) = self.tick;
@@ -149,6 +161,42 @@ impl Course {
                     self.at = self.at.max((tick, WHOLE));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until the peer has what this node had of others: an update must not come before the insert that it saw (§5).
+    async fn wait_for(&mut self, deps: &BTreeMap<String, Progress>) -> Result<(), ForwardError> {
+        let reached = |known: Option<&Progress>, wanted: &Progress| {
+            known.is_some_and(|known| {
+                (known.tick, known.ord) >= (wanted.tick, wanted.ord)
+                    // After a failover numbers mean something else; what was before is there or is lost.
+                    || (known.system, known.timeline) != (wanted.system, wanted.timeline)
+            })
+        };
+        let missing = |known: &BTreeMap<String, Progress>, peer: &str| {
+            deps.iter()
+                .find(|(origin, wanted)| *origin != peer && !reached(known.get(*origin), wanted))
+                .map(|(o, _)| o.clone())
+        };
+        let until = Instant::now() + PATIENCE;
+        while let Some(origin) = missing(&self.origins, &self.peer) {
+            self.commit().await?;
+            self.applier.settle().await?;
+            self.confirm();
+            self.origins = self.applier.origins().await?;
+            if missing(&self.origins, &self.peer).is_none() {
+                break;
+            }
+            if Instant::now() > until {
+                tracing::warn!(
+                    peer = self.peer,
+                    origin,
+                    "changes go on without those of the other node that they may hang on"
+                );
+                break;
+            }
+            sleep(LOOK).await;
         }
         Ok(())
     }
