@@ -1,9 +1,11 @@
 //! The decision about one statement: in which lane it travels, why, and what is sent in its place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::capture::moment::Layout;
 use crate::catalog::relation::Oid;
+use crate::config::NodeName;
 use crate::journal::entry::{Head, Lane};
 use crate::sql::statement::Written;
 
@@ -67,6 +69,16 @@ pub struct Write {
     pub fresh_snapshot: bool,
     /// Names may resolve to other objects behind it, as with [`Decision::Pass`].
     pub unsettles: bool,
+    /// The client is answered when these have it, too.
+    pub acked: Vec<Arc<Acked>>,
+}
+
+/// Who has to have applied a change before its client is answered (§7), and how long that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// None for all.
+    pub peers: Option<Vec<NodeName>>,
+    pub wait: Duration,
 }
 
 /// How a captured statement is sent within a block.

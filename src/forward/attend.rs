@@ -448,6 +448,7 @@ impl<'a> Attendant<'a> {
             self.kept.at = course.at();
             self.status.send_modify(|status| {
                 status.applied = course.applier.progress();
+                status.reached = course.at();
                 status.transactions += course.transactions.saturating_sub(before.0);
                 status.retries += course.retries.saturating_sub(before.1);
             });

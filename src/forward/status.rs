@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::journal::{Progress, TickId};
 
 pub use super::store::Queued;
+use super::store::WHOLE;
 
 /// What becomes of changes for a peer (§6.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Status {
     pub since: Option<SystemTime>,
     /// What it has applied.
     pub applied: Option<Progress>,
+    /// Everything up to here it has: a tick, and a transaction of it or all of them.
+    pub reached: (TickId, i32),
     /// Nothing up to this tick is needed of the journal any more.
     pub passed: TickId,
     /// The last trouble, until it is over.
@@ -70,6 +73,12 @@ impl Phase {
 // === impl Status ===
 
 impl Status {
+    /// Whether the peer has all of a tick.
+    #[must_use]
+    pub fn has(&self, tick: TickId) -> bool {
+        self.reached >= (tick, WHOLE)
+    }
+
     pub(super) fn turn(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;

@@ -55,12 +55,14 @@ pub enum TickerError {
 pub struct Waker(Arc<Notify>);
 
 /// What is known of the journal at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// Whether this ticker makes the ticks.
     pub leading: bool,
     /// The last tick, as far as this ticker knows.
     pub latest: Option<TickId>,
+    /// What it shows.
+    pub snapshot: Option<Arc<Snapshot>>,
     /// The child of the journal that is to be written.
     pub slot: i16,
 }
@@ -93,7 +95,7 @@ struct Task {
 /// The last tick, and what it is cut against.
 struct Last {
     id: TickId,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 // === impl Waker ===
@@ -111,7 +113,7 @@ impl Ticker {
     /// Starts the ticker on the current runtime; it connects, and connects again, until the handle is dropped.
     pub fn start(settings: watch::Receiver<Arc<ControlSettings>>, options: TickerOptions) -> Self {
         let waker = Waker::default();
-        let (state, states) = watch::channel(State { leading: false, latest: None, slot: 0 });
+        let (state, states) = watch::channel(State { leading: false, latest: None, snapshot: None, slot: 0 });
         let (slot, slots) = watch::channel(0);
         let task = Task { settings, options, waker: waker.clone(), state, slot };
         Self { waker, state: states, slot: slots, task: tokio::spawn(task.run()) }
@@ -183,7 +185,10 @@ impl Task {
 
     /// Waits until this ticker leads; false when the settings have changed.
     async fn follow(&mut self, client: &Client) -> Result<bool, TickerError> {
-        let sql = format!("SELECT pg_catalog.pg_try_advisory_lock({LOCK}), (SELECT max(id) FROM pgcanon.tick)");
+        let sql = format!(
+            "SELECT pg_catalog.pg_try_advisory_lock({LOCK}), last.id, last.snapshot::text \
+             FROM (SELECT) AS one LEFT JOIN (SELECT id, snapshot FROM pgcanon.tick ORDER BY id DESC LIMIT 1) AS last ON true"
+        );
         let statement = client.prepare(&sql).await?;
         loop {
             let row = client.query_one(&statement, &[]).await?;
@@ -191,7 +196,8 @@ impl Task {
                 return Ok(true);
             }
             let (slot, latest) = (current_slot(client).await?, row.try_get::<_, Option<i64>>(1)?);
-            self.tell(|state| *state = State { leading: false, latest: latest.map(TickId), slot });
+            let snapshot = row.try_get::<_, Option<&str>>(2)?.map(str::parse).transpose()?.map(Arc::new);
+            self.tell(|state| *state = State { leading: false, latest: latest.map(TickId), snapshot, slot });
             let next = Instant::now() + FOLLOW;
             loop {
                 tokio::select! {
@@ -210,7 +216,9 @@ impl Task {
     async fn lead(&mut self, client: &Client) -> Result<(), TickerError> {
         client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
         let mut ticks = Ticks::begin(client).await?;
-        self.tell(|state| *state = State { leading: true, latest: ticks.latest(), ..*state });
+        self.tell(|state| {
+            (state.leading, state.latest, state.snapshot) = (true, ticks.latest(), ticks.last.snapshot.clone())
+        });
         tracing::info!(tick = ticks.last.id.0, "this proxy makes the ticks");
         let (mut care, mut trouble) = (Instant::now(), false);
         loop {
@@ -220,7 +228,7 @@ impl Task {
             }
             let began = Instant::now();
             if let Some(tick) = ticks.tick(client).await? {
-                self.tell(|state| state.latest = Some(tick));
+                self.tell(|state| (state.latest, state.snapshot) = (Some(tick), ticks.last.snapshot.clone()));
             }
             // However long looking takes, most of the time the server has for others.
             let took = began.elapsed();
@@ -288,7 +296,9 @@ impl Ticks {
         let next: Xid = node.try_get::<_, &str>(2)?.parse()?;
         let sql = "SELECT id, snapshot::text FROM pgcanon.tick ORDER BY id DESC LIMIT 1";
         let last = match client.query_opt(sql, &[]).await? {
-            Some(row) => Last { id: TickId(row.try_get(0)?), snapshot: Some(row.try_get::<_, &str>(1)?.parse()?) },
+            Some(row) => {
+                Last { id: TickId(row.try_get(0)?), snapshot: Some(Arc::new(row.try_get::<_, &str>(1)?.parse()?)) }
+            }
             None => Last { id: TickId(0), snapshot: None },
         };
         match &last.snapshot {
@@ -308,8 +318,9 @@ impl Ticks {
     /// Makes a tick if something new can be seen.
     async fn tick(&mut self, client: &Client) -> Result<Option<TickId>, TickerError> {
         let id = self.last.id.0.saturating_add(1);
-        let xmax = self.last.snapshot.as_ref().map_or(Xid(0), Snapshot::xmax).to_string();
-        let running = self.last.snapshot.as_ref().map(Snapshot::running).unwrap_or_default();
+        let shown = self.last.snapshot.as_deref();
+        let xmax = shown.map_or(Xid(0), Snapshot::xmax).to_string();
+        let running = shown.map(Snapshot::running).unwrap_or_default();
         let running: Vec<String> = running.iter().map(Xid::to_string).collect();
         let began = Instant::now();
         let made =
@@ -317,7 +328,7 @@ impl Ticks {
         self.waded = made.is_none() && began.elapsed() > SLOW;
         let Some(row) = made else { return Ok(None) };
         let snapshot = row.try_get::<_, &str>(0)?.parse()?;
-        self.last = Last { id: TickId(id), snapshot: Some(snapshot) };
+        self.last = Last { id: TickId(id), snapshot: Some(Arc::new(snapshot)) };
         Ok(Some(self.last.id))
     }
 }

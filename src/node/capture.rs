@@ -135,6 +135,10 @@ impl Plan {
         let first = if self.peers.is_empty() { Passed::All } else { Passed::UpTo(TickId(0)) };
         let (all_passed, passed) = watch::channel(first);
         let ticker = Ticker::start(self.control.clone(), TickerOptions { trim: TrimOptions::new(self.retain), passed });
+        let forwarders: Vec<Forwarder> =
+            self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &key, &ticker))).collect();
+        let handles: Arc<[Handle]> = forwarders.iter().map(Forwarder::handle).collect();
+        self.forwarding.send_replace(handles.clone());
         let ready = Links {
             wanted: self.wanted.clone(),
             database: self.database.clone(),
@@ -144,11 +148,9 @@ impl Plan {
             slot: ticker.slot(),
             lanes: self.lanes.clone(),
             ticker: ticker.waker(),
+            ticks: ticker.state(),
+            forwarders: handles.clone(),
         };
-        let forwarders: Vec<Forwarder> =
-            self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &ready.key, &ticker))).collect();
-        let handles: Arc<[Handle]> = forwarders.iter().map(Forwarder::handle).collect();
-        self.forwarding.send_replace(handles.clone());
         info!(rules = catalog.rules.len(), "changes are captured");
         if links.send(Capturing::Ready(ready)).is_ok() {
             forward::tell_passed(handles, all_passed).await;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::capture::lanes::Lanes;
+use crate::capture::write::Acked;
 use crate::catalog::load::{self, CatalogError};
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, Wanted};
-use crate::journal::ticker::Waker;
-use crate::journal::{Author, Key};
+use crate::config::NodeName;
+use crate::forward::Handle;
+use crate::journal::ticker::{State as Ticks, Waker};
+use crate::journal::{Author, Key, Xid};
 
 /// How long a session waits when the proxy has just started.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,6 +53,9 @@ pub struct Links {
     pub slot: watch::Receiver<i16>,
     pub lanes: Arc<Lanes>,
     pub ticker: Waker,
+    pub ticks: watch::Receiver<Ticks>,
+    /// Who forwards to the peers.
+    pub forwarders: Arc<[Handle]>,
 }
 
 impl Links {
@@ -67,5 +73,33 @@ impl Links {
     /// Something was committed to the journal.
     pub(crate) fn wake(&self) {
         self.ticker.wake();
+    }
+
+    /// Waits until a committed transaction is applied where it has to be; else who has not done so in time.
+    pub(crate) fn acknowledged(&self, xid: Xid, all: &[Arc<Acked>]) -> impl Future<Output = Vec<NodeName>> + use<> {
+        let concerns = |acked: &Acked, peer: &NodeName| acked.peers.as_ref().is_none_or(|peers| peers.contains(peer));
+        let wanted = |peer: &&Handle| all.iter().any(|acked| concerns(acked, &peer.peer));
+        let peers: Vec<Handle> = self.forwarders.iter().filter(wanted).cloned().collect();
+        let wait = all.iter().map(|acked| acked.wait).max().unwrap_or_default();
+        let mut ticks = self.ticks.clone();
+        async move {
+            let until = Instant::now() + wait;
+            let shown = ticks.wait_for(|ticks| ticks.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(xid)));
+            // Nobody has what is in no tick.
+            let tick = timeout_at(until, shown).await.ok().and_then(Result::ok).and_then(|ticks| ticks.latest);
+            let mut late = Vec::new();
+            for mut peer in peers {
+                let has = async {
+                    match tick {
+                        Some(tick) => peer.status.wait_for(|status| status.has(tick)).await.is_ok(),
+                        None => false,
+                    }
+                };
+                if !timeout_at(until, has).await.unwrap_or(false) {
+                    late.push(peer.peer);
+                }
+            }
+            late
+        }
     }
 }

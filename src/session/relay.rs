@@ -126,9 +126,21 @@ impl Relay {
     /// All state is in `self`: the call can be abandoned and repeated.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<End> {
         loop {
+            match self.talk.poll_held(cx) {
+                Poll::Ready(Ok(())) => self.take_changed(),
+                Poll::Ready(Err(bad)) => return Poll::Ready(End::Broken { bad, clean: false }),
+                // Up to here the client may have it.
+                Poll::Pending => {
+                    let _ = self.down.poll_flush(cx, &mut self.client);
+                    return Poll::Pending;
+                }
+            }
             // Replies first: they decide whether the client has to wait for an answer before it is read again.
             if let Poll::Ready(end) = self.poll_down(cx, scratch) {
                 return Poll::Ready(end);
+            }
+            if self.talk.is_held() {
+                continue;
             }
             let unsent = self.down.pending.len();
             if let Poll::Ready(end) = self.poll_up(cx, scratch) {
@@ -151,6 +163,9 @@ impl Relay {
             let Self { client, server, talk, down, moved, span, .. } = self;
             if let Err(e) = ready!(down.poll_flush(cx, client)) {
                 return Poll::Ready(End::Client(e));
+            }
+            if talk.is_held() {
+                return Poll::Pending;
             }
             let clean = talk.server_at_boundary();
             let see = |chunk: &[u8]| {

@@ -1,5 +1,7 @@
 //! What the proxy makes of a session's bytes: nothing, a record of what they mean, or captured changes.
 
+use std::task::{Context, Poll};
+
 use tracing::{Span, debug, warn};
 
 use crate::session::engine::Engine;
@@ -56,6 +58,19 @@ impl Talk {
             Self::Pipe => Ok(true),
             Self::Watched(watched) => watched.on_server(chunk, span).map(|()| true),
             Self::Captured(engine) => span.in_scope(|| engine.on_server(chunk)),
+        }
+    }
+
+    /// Whether the client has to wait for others than the server: nothing is to be moved meanwhile.
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self, Self::Captured(engine) if engine.is_held())
+    }
+
+    /// Ready when it has not.
+    pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BadFrame>> {
+        match self {
+            Self::Captured(engine) => engine.poll_held(cx),
+            _ => Poll::Ready(Ok(())),
         }
     }
 

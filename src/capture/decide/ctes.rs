@@ -11,7 +11,7 @@ use super::image::{self, Rows, parts};
 use super::refuse::{self, Why};
 use super::rewrite::{self, Log, Source, Weave};
 use super::single::op_of;
-use super::target::Ours;
+use super::target::{self, Ours};
 use super::{Case, Refused, quote};
 
 /// One WITH query that writes a replicated table.
@@ -71,6 +71,7 @@ impl<'a> Case<'a> {
             late: all().any(|o| o.relation.late || o.root.late),
             deferrable: all().any(|o| o.relation.deferrable || o.root.deferrable),
             heads,
+            acked: target::acked(all().map(|o| o.rule)),
             ..self.plain(kind, first, image::head(self.s, Lane::Row, op_of(kind), first), block, Some(alone))
         }))))
     }

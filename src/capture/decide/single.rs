@@ -11,7 +11,7 @@ use super::image::{self, Rows, parts};
 use super::prove::{self, Proof, Unproved};
 use super::refuse::{self, Why};
 use super::rewrite::{self, Alone, Log};
-use super::target::Ours;
+use super::target::{self, Ours};
 use super::{Case, Refused, quote};
 
 /// Up to so many rows of VALUES are journalled as one piece.
@@ -164,6 +164,7 @@ impl Case<'_> {
             before: Vec::new(),
             fresh_snapshot: false,
             unsettles: self.unsettles,
+            acked: target::acked([ours.rule]),
         }
     }
 

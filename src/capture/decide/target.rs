@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::capture::write::{Ask, Meaning};
+use crate::capture::write::{Acked, Ask, Meaning};
 use crate::catalog::relation::Relation;
-use crate::config::TableRule;
+use crate::config::{Delivery, TableRule};
 use crate::sql::Name;
 use crate::sql::statement::{Target, Written};
 
@@ -108,4 +108,16 @@ impl<'a> Ours<'a> {
     pub(super) fn name(&self) -> String {
         self.relation.name.to_string()
     }
+}
+
+/// Who has to have changes of these rules before their client is answered.
+pub(super) fn acked<'a>(rules: impl IntoIterator<Item = &'a TableRule>) -> Vec<Arc<Acked>> {
+    let mut all: Vec<Arc<Acked>> = Vec::new();
+    for rule in rules {
+        if let Delivery::Ack(wait) = rule.delivery {
+            all.push(Arc::new(Acked { peers: rule.peers.clone(), wait }));
+        }
+    }
+    all.dedup();
+    all
 }

@@ -9,7 +9,7 @@ use crate::journal::entry::{Extra, Head, Lane, Op, Place, Text};
 use crate::sql::statement::Truncate;
 
 use super::refuse;
-use super::target::Known;
+use super::target::{self, Known};
 use super::{Case, Refused, quote};
 
 /// A ruled table to be emptied.
@@ -64,6 +64,7 @@ impl Case<'_> {
             before: Vec::new(),
             fresh_snapshot: false,
             unsettles: self.unsettles,
+            acked: target::acked(emptied.iter().map(|e| e.rule)),
         })))
     }
 

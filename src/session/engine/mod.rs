@@ -4,6 +4,7 @@
 //! The machine follows the conversation as the server has it. A request that is not simply relayed leaves a [`Special`]
 //! under its id, which says what its answers mean; everything else passes.
 
+mod acked;
 mod assemble;
 mod client;
 mod copy;
@@ -32,7 +33,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::capture::write::Acked;
 use crate::catalog::relation::Catalog;
+use crate::journal::Xid;
 use crate::journal::meta::Appender;
 use crate::session::links::Links;
 use crate::session::machine::{Machine, RequestId, Status};
@@ -40,6 +43,7 @@ use crate::sql::{Effect, LexOptions, Name};
 use crate::wire::frame::Frame;
 use crate::wire::message::{back, front, split_cstr};
 
+use acked::Held;
 use assemble::{Assembler, HEADER};
 use extended::Bound;
 use lifted::LiftedTexts;
@@ -203,6 +207,11 @@ pub(crate) struct Engine {
     poisoned: Option<Vec<u8>>,
     /// Meta of the transaction's last journal row.
     last_meta: Option<Vec<u8>>,
+    /// Who has to have it before the client is answered, and its number once the server has told it.
+    acked: Vec<Arc<Acked>>,
+    xid: Option<Xid>,
+    /// What the client waits for besides the server.
+    held: Option<Held>,
     /// Its COMMIT is on its way.
     committing: bool,
     /// It must not stay open: the client has been told that it failed to commit.
@@ -271,6 +280,9 @@ impl Engine {
             ddl: false,
             poisoned: None,
             last_meta: None,
+            acked: Vec::new(),
+            xid: None,
+            held: None,
             committing: false,
             rollback_due: false,
             read_committed: None,

@@ -43,6 +43,8 @@ pub(super) enum Own {
     Ignore,
     Resolve(Written),
     Isolation,
+    /// The transaction's number.
+    Xid,
     /// The BEGIN around a simple query.
     Begin,
     /// The rows are the catalog as this session sees it, as JSON.
@@ -194,6 +196,7 @@ impl Engine {
             return Ok(false);
         }
         self.take_place();
+        self.ask_xid();
         Ok(true)
     }
 
@@ -324,6 +327,7 @@ impl Engine {
                 let level = Reader(body.get(2..).unwrap_or_default()).value().flatten();
                 self.read_committed = Some(matches!(level, Some(b"read committed" | b"read uncommitted")));
             }
+            (Own::Xid, back::DATA_ROW) => self.learn_xid(body),
             (Own::Catalog(json), back::DATA_ROW) => {
                 let mut reader = Reader(body);
                 if reader.u16() == Some(1)

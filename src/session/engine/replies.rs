@@ -57,10 +57,14 @@ impl Engine {
             if let Some(tag) = self.unexpected {
                 return Err(BadFrame { tag, len: 0 });
             }
+            if let Some(held) = &mut self.held {
+                // What stands behind it waits with it.
+                held.behind.extend_from_slice(rest);
+                break;
+            }
             if !self.machine.awaits_reply() {
                 let mark = self.down.len();
-                self.turning = false;
-                self.on_answered();
+                self.answered_by_now();
                 if self.down.len() > mark {
                     self.down_plain(&mut plain, chunk, mark);
                 }
@@ -75,6 +79,14 @@ impl Engine {
         let mark = self.down.len();
         self.down_plain(&mut plain, chunk, mark);
         Ok(false)
+    }
+
+    /// Goes on, where everything that was asked is answered.
+    pub(super) fn answered_by_now(&mut self) {
+        if !self.machine.awaits_reply() {
+            self.turning = false;
+            self.on_answered();
+        }
     }
 
     fn down_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
@@ -95,6 +107,9 @@ impl Engine {
         if tag == back::READY && shown == Shown::Verbatim {
             self.greeted = true;
             self.reported.release(&mut self.down);
+            if self.status() == Status::Idle && self.holds(frame) {
+                return Shown::Instead;
+            }
         } else if tag == back::READY {
             self.reported.pass();
         }
@@ -103,6 +118,10 @@ impl Engine {
 
     fn any_reply(&mut self, tag: u8, frame: &[u8], body: &[u8]) -> Shown {
         let known = !self.machine.is_lost();
+        if tag == back::ERROR {
+            // What has failed is nowhere to be applied.
+            self.xid = None;
+        }
         let body_len = u32::try_from(body_len(frame)).unwrap_or(u32::MAX);
         match self.machine.on_backend(Frame { tag, body_len, head: body }) {
             Reply::Async if tag == back::NOTICE => self.notice(body),
@@ -364,7 +383,7 @@ impl Engine {
                 self.transaction_over();
                 return Shown::Verbatim;
             }
-            (Own::Needed | Own::Resolve(_) | Own::Catalog(_) | Own::Isolation, back::ERROR) => {
+            (Own::Needed | Own::Resolve(_) | Own::Catalog(_) | Own::Isolation | Own::Xid, back::ERROR) => {
                 self.show_error(None, body);
                 self.step_failed();
                 return Shown::Instead;

@@ -409,6 +409,11 @@ impl Engine {
     /// What a write in a block asks of the block's end.
     pub(super) fn note_write(&mut self, write: &Write) {
         self.constraints_due |= write.deferrable;
+        for acked in &write.acked {
+            if !self.acked.contains(acked) {
+                self.acked.push(acked.clone());
+            }
+        }
     }
 
     /// Runs a statement that journals itself.
@@ -465,6 +470,7 @@ impl Engine {
     pub(super) fn end_implicit(&mut self) {
         self.check_constraints();
         self.take_place();
+        self.ask_xid();
     }
 
     /// The metas of a statement that journals itself.
