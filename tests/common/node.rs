@@ -24,9 +24,19 @@ pub(crate) struct Node {
     pub(crate) proxy: Proxy,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) database: String,
-    dir: tempfile::TempDir,
+    plan: Plan,
+}
+
+/// What a node is made of, before it runs.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) database: String,
+    /// What is laid over a proxy's own configuration.
+    overrides: String,
+    /// SQL that makes an empty copy of the node's tables.
     tables: String,
-    rules: String,
+    dir: tempfile::TempDir,
 }
 
 impl Node {
@@ -45,25 +55,15 @@ impl Node {
     pub(crate) fn on(cluster: Arc<Cluster>, tables: &str, rules: &str) -> Node {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let database = format!("node_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let dir = temp_dir("node");
         create(&cluster, &database, tables);
-        let config = dir.path().join("pgcanon.toml");
-        let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());
-        std::fs::write(
-            &config,
-            format!(
-                "[node]\nname = \"a\"\nserver = \"{server}\"\ncontrol = \"user=postgres dbname={database}\"\n\n{rules}"
-            ),
-        )
-        .expect("write the configuration");
-        run(&["init", "--config"], &config);
-        let proxy = launch(&cluster, &database, rules);
-        Node { proxy, cluster, database, dir, tables: tables.to_owned(), rules: rules.to_owned() }
+        let plan = Plan { tables: tables.to_owned(), ..Plan::new(cluster, &database, "a", "postgres", rules) };
+        plan.init(&[]);
+        plan.start()
     }
 
     /// Another proxy in front of the same database.
     pub(crate) fn second_proxy(&self) -> Proxy {
-        launch(&self.cluster, &self.database, &self.rules)
+        Proxy::start(&self.cluster, &self.plan.overrides)
     }
 
     /// A session through the proxy, as superuser.
@@ -92,7 +92,7 @@ impl Node {
 
     /// The configuration that `init` and `journal dump` read.
     pub(crate) fn config(&self) -> PathBuf {
-        self.dir.path().join("pgcanon.toml")
+        self.plan.config()
     }
 
     /// The whole journal once every committed row of it is covered by a tick.
@@ -162,13 +162,43 @@ impl Node {
     pub(crate) fn copy(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let copy = format!("copy_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        create(&self.cluster, &copy, &self.tables);
+        create(&self.cluster, &copy, &self.plan.tables);
         copy
     }
 }
 
+// === impl Plan ===
+
+impl Plan {
+    /// In front of a database that is there; the proxy's own connection is `user`'s. `rules` is TOML without `[node]`.
+    pub(crate) fn new(cluster: Arc<Cluster>, database: &str, name: &str, user: &str, rules: &str) -> Plan {
+        let dir = temp_dir("node");
+        let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());
+        let node = format!("name = \"{name}\"\ncontrol = \"user={user} dbname={database}\"\n");
+        std::fs::write(dir.path().join("pgcanon.toml"), format!("[node]\nserver = \"{server}\"\n{node}\n{rules}"))
+            .expect("write the configuration");
+        let overrides = format!("[node]\n{node}\n{rules}");
+        Plan { cluster, database: database.to_owned(), overrides, tables: String::new(), dir }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.dir.path().join("pgcanon.toml")
+    }
+
+    /// `pgcanon init`, with more arguments.
+    pub(crate) fn init(&self, more: &[&str]) {
+        run(&[&["init"], more, &["--config"]].concat(), &self.config());
+    }
+
+    /// Puts a proxy in front.
+    pub(crate) fn start(self) -> Node {
+        let proxy = Proxy::start(&self.cluster, &self.overrides);
+        Node { proxy, cluster: Arc::clone(&self.cluster), database: self.database.clone(), plan: self }
+    }
+}
+
 /// A cluster for nodes that lives until the last test that asked for it ends.
-fn shared(pg: Pg) -> Arc<Cluster> {
+pub(crate) fn shared(pg: Pg) -> Arc<Cluster> {
     thread_local! { // a test is a thread
         static HELD: RefCell<Vec<Arc<Cluster>>> = const { RefCell::new(Vec::new()) };
     }
@@ -181,11 +211,7 @@ fn shared(pg: Pg) -> Arc<Cluster> {
     cluster
 }
 
-fn launch(cluster: &Cluster, database: &str, rules: &str) -> Proxy {
-    Proxy::start(cluster, &format!("[node]\ncontrol = \"user=postgres dbname={database}\"\n\n{rules}"))
-}
-
-fn create(cluster: &Cluster, database: &str, tables: &str) {
+pub(crate) fn create(cluster: &Cluster, database: &str, tables: &str) {
     cluster.psql(&format!("create database {database} template template0"));
     psql(cluster, database, tables);
 }

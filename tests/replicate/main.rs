@@ -1,0 +1,12 @@
+//! Nodes that follow each other: what is written through one proxy is in every node's tables, once, and comes back to none.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod equal;
+mod mesh;
+mod names;
+mod one_table;
+mod pgbench;
+mod rules;
+mod values;

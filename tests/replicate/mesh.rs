@@ -1,0 +1,175 @@
+//! Nodes that are each other's peers: a database with its proxy for each, and every other one in its configuration.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::common::node::{self, Node, Plan};
+use crate::common::session::Session;
+use crate::common::{Cluster, Pg};
+
+/// The role that peers log in as: a member of `pgcanon_apply`, and of nothing else.
+pub(crate) const APPLIER: &str = "applier";
+
+/// How long a node may take to follow what was written, on a machine that does much else.
+const CATCH_UP: Duration = Duration::from_secs(90);
+
+/// A node to be.
+pub(crate) struct Member<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) cluster: Arc<Cluster>,
+    /// Owns the database and its tables, and is whom the proxy's own connection logs in as.
+    pub(crate) owner: &'a str,
+    /// SQL that makes the tables, run by the owner.
+    pub(crate) tables: String,
+    /// The `[[table]]` rules.
+    pub(crate) rules: String,
+}
+
+pub(crate) struct Mesh {
+    nodes: Vec<(String, Node)>,
+}
+
+impl<'a> Member<'a> {
+    pub(crate) fn new(name: &'a str, cluster: Arc<Cluster>, tables: &str, rules: &str) -> Self {
+        Self { name, cluster, owner: "postgres", tables: tables.to_owned(), rules: rules.to_owned() }
+    }
+
+    pub(crate) fn owned_by(self, owner: &'a str) -> Self {
+        Self { owner, ..self }
+    }
+}
+
+/// One of the servers that tests share: those of two letters are different ones of the same version.
+pub(crate) fn server(pg: Pg, which: char) -> Arc<Cluster> {
+    if which == 'b' { Cluster::shared(pg) } else { node::shared(pg) }
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// Makes the databases, `pgcanon init` for each, and then the proxies.
+    pub(crate) fn start(members: Vec<Member<'_>>) -> Mesh {
+        Mesh::start_with(members, |_, _| {})
+    }
+
+    /// [`start`](Self::start), with more to be done to a database (its cluster, its name) when its tables are there.
+    pub(crate) fn start_with(members: Vec<Member<'_>>, more: impl Fn(&Cluster, &str)) -> Mesh {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let database = |name: &str| format!("mesh_{number}_{name}");
+        let plans: Vec<(String, Plan)> = {
+            // Roles and their memberships belong to the cluster, and PostgreSQL fails who changes them at once with another.
+            static ROLES: Mutex<()> = Mutex::new(());
+            let _one = ROLES.lock().unwrap_or_else(PoisonError::into_inner);
+            let plan = |member: &Member<'_>| {
+                let mut config = String::new();
+                for peer in members.iter().filter(|peer| peer.name != member.name) {
+                    config.push_str(&format!(
+                        "[[peer]]\nname = \"{}\"\nconnect = \"host=127.0.0.1 port={} user={APPLIER} dbname={} sslmode=disable\"\n\n",
+                        peer.name, peer.cluster.port(), database(peer.name)
+                    ));
+                }
+                config.push_str(&member.rules);
+                prepare(member, &database(member.name), &more);
+                let plan =
+                    Plan::new(Arc::clone(&member.cluster), &database(member.name), member.name, member.owner, &config);
+                plan.init(&["--grant", "--connect", "user=postgres"]);
+                member.cluster.psql(&format!("grant pgcanon_apply to {APPLIER}"));
+                (member.name.to_owned(), plan)
+            };
+            members.iter().map(plan).collect()
+        };
+        Mesh { nodes: plans.into_iter().map(|(name, plan)| (name, plan.start())).collect() }
+    }
+
+    pub(crate) fn node(&self, name: &str) -> &Node {
+        let found = self.nodes.iter().find(|(n, _)| n == name);
+        &found.unwrap_or_else(|| panic!("no node {name}")).1
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// A client of a node, through its proxy.
+    pub(crate) fn client(&self, name: &str) -> Session {
+        self.node(name).client()
+    }
+
+    /// Waits until nothing waits: every node's journal is covered by ticks, and every other node says that it has applied the
+    /// last of it.
+    pub(crate) fn settle(&self) {
+        for (origin, node) in &self.nodes {
+            let mut here = node.direct();
+            let start = Instant::now();
+            let mut last = self.last_place(&mut here);
+            for (peer, there) in self.nodes.iter().filter(|(peer, _)| peer != origin) {
+                let mut there = there.direct();
+                loop {
+                    let reached = there
+                        .ok(&format!("select tick, ord from pgcanon.progress where origin = '{origin}'"))
+                        .rows()
+                        .first()
+                        .map_or((0, 0), |row| pair(row));
+                    match last {
+                        Ok(last) if reached >= last => break,
+                        _ => {}
+                    }
+                    assert!(
+                        start.elapsed() < CATCH_UP,
+                        "{peer} has applied {reached:?} of {origin}, whose journal ends at {last:?} (tick, transaction)"
+                    );
+                    std::thread::sleep(Duration::from_millis(5));
+                    if last.is_err() {
+                        last = self.last_place(&mut here);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last tick with something in it and the number of its last transaction; an error while a journal row is in no tick.
+    fn last_place(&self, here: &mut Session) -> Result<(i64, i64), &'static str> {
+        let newest = here.ok("select max(xid) from pgcanon.journal").rows();
+        let Some(newest) = newest.first().and_then(|row| row[0].clone()) else { return Ok((0, 0)) };
+        // The first tick that sees everything: what its snapshot calls finished need not be looked at.
+        let row = here
+            .ok(&format!(
+                "with t as (select id, snapshot from pgcanon.tick t where pg_snapshot_xmax(snapshot) > '{newest}' \
+                 and not exists (select from pgcanon.journal j where j.xid >= pg_snapshot_xmin(t.snapshot) \
+                 and not pg_visible_in_snapshot(j.xid, t.snapshot)) order by id limit 1), \
+                 before as (select b.snapshot from pgcanon.tick b, t where b.id < t.id order by b.id desc limit 1) \
+                 select t.id, (select count(distinct j.xid) from pgcanon.journal j where not exists \
+                 (select from before b where pg_visible_in_snapshot(j.xid, b.snapshot))) from t"
+            ))
+            .rows();
+        row.first().map(|row| pair(row)).ok_or("a row that no tick covers")
+    }
+
+    /// How many rows a node's journal has: what peers have applied there is not among them.
+    pub(crate) fn journal_rows(&self, name: &str) -> u64 {
+        self.node(name).sql("select count(*) from pgcanon.journal").parse().expect("a number")
+    }
+}
+
+/// A database with its tables, and the role that peers come as.
+fn prepare(member: &Member<'_>, database: &str, more: &impl Fn(&Cluster, &str)) {
+    let cluster = &member.cluster;
+    for role in [APPLIER, member.owner] {
+        let there = cluster.psql(&format!("select count(*) from pg_roles where rolname = '{role}'"));
+        if there == "0" {
+            cluster.psql(&format!("create role {role} login"));
+        }
+    }
+    cluster.psql(&format!("create database {database} template template0 owner {}", member.owner));
+    if !member.tables.is_empty() {
+        Session::open(&cluster.unix(), member.owner, database).ok(&member.tables);
+    }
+    more(cluster, database);
+}
+
+fn pair(row: &[Option<String>]) -> (i64, i64) {
+    let number = |n: usize| row[n].as_ref().and_then(|text| text.parse().ok()).expect("a number");
+    (number(0), number(1))
+}
