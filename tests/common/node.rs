@@ -66,6 +66,11 @@ impl Node {
         Proxy::start(&self.cluster, &self.plan.overrides)
     }
 
+    /// `pgcanon init` once more.
+    pub(crate) fn init(&self, more: &[&str]) {
+        self.plan.init(more);
+    }
+
     /// A session through the proxy, as superuser.
     pub(crate) fn client(&self) -> Session {
         self.client_as("postgres")

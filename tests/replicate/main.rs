@@ -4,6 +4,8 @@
 mod common;
 
 mod equal;
+mod keys;
+mod kinds;
 mod mesh;
 mod names;
 mod one_table;

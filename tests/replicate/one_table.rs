@@ -1,4 +1,4 @@
-//! One table under two names (scenarios A1 to A6): `local.loc_test` on *a*, `remote.rmt_test` on *b*, written on both.
+//! One table under two names (scenarios A1 to A5): `local.loc_test` on *a*, `remote.rmt_test` on *b*, written on both.
 
 use std::sync::Arc;
 
@@ -7,16 +7,18 @@ use crate::common::session::Session;
 use crate::common::{Cluster, Pg};
 use crate::mesh::{Member, Mesh, server};
 
-const HERE: &str = "local.loc_test";
-const THERE: &str = "remote.rmt_test";
-const BOTH: [(&str, &str); 2] = [("a", HERE), ("b", THERE)];
+pub(crate) const HERE: &str = "local.loc_test";
+pub(crate) const THERE: &str = "remote.rmt_test";
+pub(crate) const BOTH: [(&str, &str); 2] = [("a", HERE), ("b", THERE)];
 
-/// The table, and one that inherits from it.
-fn tables(schema: &str, table: &str, child: &str) -> String {
+/// The table, and one that inherits from it, where that matters: the rows of both have no key in common.
+fn tables(schema: &str, table: &str, child: Option<&str>) -> String {
+    let child = child.map_or(String::new(), |child| {
+        format!("; create table {schema}.{child} (primary key (pk1, pk2)) inherits ({schema}.{table})")
+    });
     format!(
-        "create schema {schema};
-         create table {schema}.{table} (pk1 int, pk2 text, info text, crt_time timestamp(0), mod_time timestamp(0), primary key (pk1, pk2));
-         create table {schema}.{child} (primary key (pk1, pk2)) inherits ({schema}.{table})"
+        "create schema {schema}; create table {schema}.{table} (pk1 int, pk2 text, info text, crt_time timestamp(0), \
+         mod_time timestamp(0), primary key (pk1, pk2)){child}"
     )
 }
 
@@ -26,8 +28,13 @@ fn rules(peer: &str, from: [&str; 2], to: [&str; 2]) -> String {
 }
 
 /// The two nodes; `owners` own database, schema and tables, run the proxies' own connections and are the clients.
-fn pair(a: Arc<Cluster>, b: Arc<Cluster>, owners: [&str; 2]) -> Mesh {
+pub(crate) fn pair(a: Arc<Cluster>, b: Arc<Cluster>, owners: [&str; 2]) -> Mesh {
+    family(a, b, owners, false)
+}
+
+fn family(a: Arc<Cluster>, b: Arc<Cluster>, owners: [&str; 2], children: bool) -> Mesh {
     let (on_a, on_b) = ([HERE, "local.loc_child"], [THERE, "remote.rmt_child"]);
+    let tables = |schema, table, child| tables(schema, table, children.then_some(child));
     let a = Member::new("a", a, &tables("local", "loc_test", "loc_child"), &rules("b", on_a, on_b));
     let b = Member::new("b", b, &tables("remote", "rmt_test", "rmt_child"), &rules("a", on_b, on_a));
     Mesh::start(vec![a.owned_by(owners[0]), b.owned_by(owners[1])])
@@ -39,7 +46,6 @@ struct Way<'a> {
     from: &'a str,
     to: &'a str,
     table: &'a str,
-    child: &'a str,
     s: Session,
     /// The last tick that a step has looked at.
     seen: u64,
@@ -47,11 +53,11 @@ struct Way<'a> {
 
 impl<'a> Way<'a> {
     fn new(mesh: &'a Mesh, from: &'a str, owner: &str) -> Self {
-        let (to, table, child) = match from {
-            "a" => ("b", HERE, "local.loc_child"),
-            _ => ("a", THERE, "remote.rmt_child"),
+        let (to, table) = match from {
+            "a" => ("b", HERE),
+            _ => ("a", THERE),
         };
-        Way { mesh, from, to, table, child, s: mesh.node(from).client_as(owner), seen: 0 }
+        Way { mesh, from, to, table, s: mesh.node(from).client_as(owner), seen: 0 }
     }
 
     /// Does something; then both are equal with so many rows, the writer's journal has grown by so many changed rows, and the
@@ -90,7 +96,10 @@ impl<'a> Way<'a> {
         self.step(10_000, 10_000, |s, table| {
             assert_eq!(s.ok(&format!("update {table} set info = pk2")).tags(), ["UPDATE 10000"]);
         });
-        assert_eq!(self.mesh.node(self.to).sql(&format!("select count(*) from {} where info = pk2", self.follower())), "10000");
+        assert_eq!(
+            self.mesh.node(self.to).sql(&format!("select count(*) from {} where info = pk2", self.follower())),
+            "10000"
+        );
     }
 
     /// A3: some of them.
@@ -133,7 +142,10 @@ impl<'a> Way<'a> {
 
     /// A4 where the statement said `ONLY`: the rows of a table that inherits stay.
     fn truncates_only_what_is_named(&mut self) {
-        let (child, follower) = (self.child, if self.to == "a" { "local.loc_child" } else { "remote.rmt_child" });
+        let (child, follower) = match self.from {
+            "a" => ("local.loc_child", "remote.rmt_child"),
+            _ => ("remote.rmt_child", "local.loc_child"),
+        };
         let children = format!("select count(*) from {follower}");
         self.step(20, 20, |s, table| {
             s.ok(&format!("insert into {table} select i, 'mother', null, now() from generate_series(1, 10) i"));
@@ -155,7 +167,6 @@ impl<'a> Way<'a> {
         self.deletes();
         self.truncates();
         self.bound();
-        self.truncates_only_what_is_named();
     }
 }
 
@@ -176,6 +187,14 @@ fn a1_to_a5_between_two_servers() {
 fn a1_to_a5_between_databases_of_one_server_with_different_owners() {
     let (server, owners) = (server(Pg::V15, 'a'), ["loc_owner", "rmt_owner"]);
     there_and_back(&pair(Arc::clone(&server), server, owners), owners);
+}
+
+#[test]
+fn a4_only_the_table_that_is_named() {
+    let owners = ["postgres"; 2];
+    let mesh = family(server(Pg::V15, 'a'), server(Pg::V15, 'b'), owners, true);
+    Way::new(&mesh, "a", owners[0]).truncates_only_what_is_named();
+    Way::new(&mesh, "b", owners[1]).truncates_only_what_is_named();
 }
 
 #[test]
