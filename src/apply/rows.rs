@@ -65,7 +65,7 @@ impl Applier {
             let name = self.prepare(&form.one)?;
             self.encode(&head.encoding)?;
             for (row, image) in run.rows.iter().copied().zip(&run.images) {
-                let params = form.params.iter().map(|(at, _)| Param { value: value(image, *at), binary: true });
+                let params = form.params.iter().map(|p| Param { value: value(image, p.at), binary: !p.text });
                 let params: Vec<Param<'_>> = params.collect();
                 let at = self.at(row);
                 self.line.execute(&name, &params, expect(form, 1), at);
@@ -74,9 +74,9 @@ impl Applier {
         };
         let name = self.prepare(many)?;
         self.encode(&head.encoding)?;
-        let arrays = form.params.iter().map(|(at, element)| {
+        let arrays = form.params.iter().map(|p| {
             let mut out = Vec::with_capacity(run.bytes / form.params.len().max(1));
-            array(&mut out, *element, run.images.iter().map(|image| value(image, *at)));
+            array(&mut out, p.element, run.images.iter().map(|image| value(image, p.at)));
             out
         });
         let arrays: Vec<Vec<u8>> = arrays.collect();
@@ -110,7 +110,11 @@ impl Applier {
 
     /// The peer's types of the names that the head's columns have.
     async fn types(&mut self, head: &Head) -> Result<Vec<Type>, ApplyError> {
-        let sql = "SELECT t.oid, t.typarray, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) \
+        // A cast by a function need not read a text as the type does: that of regclass does not know `-`, and users make others.
+        // Those to a domain are those to what it is over.
+        let sql = "SELECT t.oid, t.typarray, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname), \
+            t.typtype = 'd' OR EXISTS (SELECT FROM pg_catalog.pg_cast c WHERE c.castsource = 25 AND c.casttarget = t.oid \
+            AND c.castmethod = 'f') \
             FROM unnest($1) WITH ORDINALITY AS v(name, ord) \
             LEFT JOIN pg_catalog.pg_type t ON t.oid = pg_catalog.to_regtype(v.name) \
             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace ORDER BY v.ord";
@@ -119,14 +123,14 @@ impl Applier {
         let rows = self.line.query(sql, &[TEXT_ARRAY], &[Param::binary(&names)]).await?;
         let mut types = Vec::new();
         for (column, row) in head.columns.iter().zip(&rows) {
-            let [oid, array, name] = row.as_slice() else { return Err(odd("a type")) };
+            let [oid, array, name, casts] = row.as_slice() else { return Err(odd("a type")) };
             let Some(name) = name.clone() else {
                 let message = format!("type {} of column \"{}\" does not exist", column.type_name, column.name);
                 let at = self.at(0);
                 return Err(self.line.fail(Rejection::own("42704", message, at)));
             };
             let array = Some(number(array)?).filter(|oid| *oid != 0);
-            types.push(Type { oid: number(oid)?, array, name });
+            types.push(Type { oid: number(oid)?, array, name, casts: is_true(casts) });
         }
         Ok(types)
     }

@@ -33,6 +33,8 @@ pub(super) struct Type {
     pub(super) array: Option<u32>,
     /// Quoted, with its schema.
     pub(super) name: String,
+    /// A cast from `text` may mean something else than reading the text does.
+    pub(super) casts: bool,
 }
 
 /// A column that the peer fills by itself.
@@ -52,14 +54,24 @@ pub(super) struct Statement {
     pub(super) types: Vec<u32>,
 }
 
+/// A parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Input {
+    /// Which value of the image.
+    pub(super) at: usize,
+    /// The type of an array's elements.
+    pub(super) element: u32,
+    /// The value is the text of a value, which the server is to read as such.
+    pub(super) text: bool,
+}
+
 /// What brings images of one act.
 #[derive(Debug, Default)]
 pub(super) struct Form {
     pub(super) one: Statement,
     /// Over arrays, where all types have some.
     pub(super) many: Option<Statement>,
-    /// Parameters: which value of the image, and the type of an array's elements.
-    pub(super) params: Vec<(usize, u32)>,
+    pub(super) params: Vec<Input>,
     /// Each image must change a row.
     pub(super) counts: bool,
 }
@@ -209,10 +221,14 @@ impl<'a> Make<'a> {
         if !matches!(act, Act::Insert) && self.finds().next().is_none() {
             return None;
         }
-        let param = |at: &usize| Some((at.checked_add(self.offset)?, self.element(*at)?));
-        let params: Vec<(usize, u32)> = used.iter().filter_map(param).collect();
+        let input = |at: &usize| {
+            let (place, text) = (at.checked_add(self.offset)?, self.columns.get(*at)?.text);
+            Some(Input { at: place, element: if text { TEXT } else { self.types.get(*at)?.oid }, text })
+        };
+        let params: Vec<Input> = used.iter().filter_map(input).collect();
         let sql = self.sql(act, &used, false)?;
-        let one = Statement { id: ids(), sql, types: params.iter().map(|(_, oid)| *oid).collect() };
+        let oids = used.iter().filter_map(|at| self.types.get(*at)).map(|t| t.oid);
+        let one = Statement { id: ids(), sql, types: oids.collect() };
         let arrays: Option<Vec<u32>> = used.iter().map(|at| self.array(*at)).collect();
         let many = arrays.filter(|a| !a.is_empty() && act != Act::Move).and_then(|types| {
             let sql = self.sql(act, &used, true)?;
@@ -253,20 +269,20 @@ impl<'a> Make<'a> {
         travelling.filter_map(move |(at, (c, travels))| (*travels && which(c)).then_some(at))
     }
 
-    /// The type of a parameter.
-    fn element(&self, at: usize) -> Option<u32> {
-        Some(if self.columns.get(at)?.text { TEXT } else { self.types.get(at)?.oid })
-    }
-
+    /// The type of an array of values; none where they have to go one by one.
     fn array(&self, at: usize) -> Option<u32> {
-        if self.columns.get(at)?.text { Some(TEXT_ARRAY) } else { self.types.get(at)?.array }
+        let of = self.types.get(at)?;
+        if self.columns.get(at)?.text { (!of.casts).then_some(TEXT_ARRAY) } else { of.array }
     }
 
     /// A column's value, which is the `n`th parameter (from 0).
     fn value(&self, at: usize, n: usize, many: bool) -> Option<String> {
         let n = n.checked_add(1)?;
-        let value = if many { format!("v.c{n}") } else { format!("${n}") };
-        Some(if self.columns.get(at)?.text { format!("{value}::{}", self.types.get(at)?.name) } else { value })
+        Some(match self.columns.get(at)?.text {
+            true if many => format!("v.c{n}::{}", self.types.get(at)?.name),
+            _ if many => format!("v.c{n}"),
+            _ => format!("${n}"),
+        })
     }
 
     fn sql(&self, act: Act, used: &[usize], many: bool) -> Option<String> {
@@ -354,7 +370,8 @@ mod tests {
             ImageColumn { name, type_name: "integer".into(), role, text: spec.ends_with('~') }
         };
         let columns: Vec<_> = columns.iter().map(column).collect();
-        let types = vec![Type { oid: 23, array: Some(1007), name: "pg_catalog.int4".into() }; columns.len()];
+        let types =
+            vec![Type { oid: 23, array: Some(1007), name: "pg_catalog.int4".into(), casts: false }; columns.len()];
         let head = Head { op, extra, columns, ..sample() };
         let mut id = 0;
         Shape::new(to, &head, &types, own, || {
@@ -375,7 +392,7 @@ mod tests {
         assert_eq!(
             sql(&shape, Act::Insert),
             (
-                r#"INSERT INTO "s"."T" ("k", "a""b", "m") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3::pg_catalog.int4)"#.into(),
+                r#"INSERT INTO "s"."T" ("k", "a""b", "m") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3)"#.into(),
                 many(
                     r#"INSERT INTO "s"."T" ("k", "a""b", "m") OVERRIDING SYSTEM VALUE SELECT v.c1, v.c2, v.c3::pg_catalog.int4 FROM unnest($1, $2, $3) AS v(c1, c2, c3)"#
                 )
@@ -399,8 +416,12 @@ mod tests {
                 many(r#"DELETE FROM "s"."T" AS t USING unnest($1) AS v(c1) WHERE t."k" = v.c1"#)
             )
         );
-        assert_eq!(shape.form(Act::Delete).unwrap().params, [(0, 23)]);
-        assert_eq!(shape.form(Act::Insert).unwrap().params, [(0, 23), (1, 23), (2, TEXT)]);
+        let value = |at| Input { at, element: 23, text: false };
+        assert_eq!(shape.form(Act::Delete).unwrap().params, [value(0)]);
+        let insert = shape.form(Act::Insert).unwrap();
+        assert_eq!(insert.params, [value(0), value(1), Input { at: 2, element: TEXT, text: true }]);
+        assert_eq!(insert.one.types, [23, 23, 23], "one value is read as what it is");
+        assert_eq!(insert.many.as_ref().unwrap().types, [1007, 1007, TEXT_ARRAY]);
     }
 
     #[test]
