@@ -153,6 +153,17 @@ impl Mesh {
     }
 }
 
+impl Drop for Mesh {
+    /// Shared servers go on after a failure, so their logs are shown here.
+    fn drop(&mut self) {
+        for (name, node) in self.nodes.iter().filter(|_| std::thread::panicking()) {
+            let log = node.cluster.log();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains("LOG:")).collect();
+            eprintln!("--- end of the log of {name}'s server\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
 /// A database with its tables, and the role that peers come as.
 fn prepare(member: &Member<'_>, database: &str, more: &impl Fn(&Cluster, &str)) {
     let cluster = &member.cluster;
