@@ -203,7 +203,7 @@ impl Plan {
 }
 
 /// A cluster for nodes that lives until the last test that asked for it ends.
-pub(crate) fn shared(pg: Pg) -> Arc<Cluster> {
+fn shared(pg: Pg) -> Arc<Cluster> {
     thread_local! { // a test is a thread
         static HELD: RefCell<Vec<Arc<Cluster>>> = const { RefCell::new(Vec::new()) };
     }

@@ -1,10 +1,11 @@
 //! Nodes that are each other's peers: a database with its proxy for each, and every other one in its configuration.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::common::node::{self, Node, Plan};
+use crate::common::node::{Node, Plan};
 use crate::common::session::Session;
 use crate::common::{Cluster, Pg};
 
@@ -40,9 +41,25 @@ impl<'a> Member<'a> {
     }
 }
 
-/// One of the servers that tests share: those of two letters are different ones of the same version.
+/// What a server of many nodes must be able to do; everything else is as PostgreSQL has it, above all how soon a client looks
+/// for a deadlock.
+const CONF: &str = "max_connections = 200\nmax_prepared_transactions = 40\n";
+
+/// One of the servers that tests share: each letter is another one. It lives until the last test that asked for it ends.
 pub(crate) fn server(pg: Pg, which: char) -> Arc<Cluster> {
-    if which == 'b' { Cluster::shared(pg) } else { node::shared(pg) }
+    type Servers = Vec<((u8, char), Weak<Cluster>)>;
+    thread_local! { // a test is a thread
+        static HELD: RefCell<Vec<Arc<Cluster>>> = const { RefCell::new(Vec::new()) };
+    }
+    static SHARED: Mutex<Servers> = Mutex::new(Vec::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (pg as u8, which);
+    let known = shared.iter().find(|(k, _)| *k == key).and_then(|(_, cluster)| cluster.upgrade());
+    let cluster = known.unwrap_or_else(|| Arc::new(Cluster::start(pg, CONF, "")));
+    shared.retain(|(k, _)| *k != key);
+    shared.push((key, Arc::downgrade(&cluster)));
+    HELD.with_borrow_mut(|held| held.push(Arc::clone(&cluster)));
+    cluster
 }
 
 // === impl Mesh ===
@@ -159,7 +176,9 @@ impl Drop for Mesh {
         for (name, node) in self.nodes.iter().filter(|_| std::thread::panicking()) {
             let log = node.cluster.log();
             let lines: Vec<&str> = log.lines().filter(|line| !line.contains("LOG:")).collect();
-            eprintln!("--- end of the log of {name}'s server\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            let deadlocks = log.matches("deadlock detected").count();
+            eprintln!("--- end of the log of {name}'s server; deadlocks in all of it: {deadlocks}");
+            eprintln!("{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
     }
 }
