@@ -282,6 +282,22 @@ impl Applier {
         Ok(self.durable)
     }
 
+    /// How far the peer is, for good: what it has of that in its log is on its disk now.
+    pub async fn make_durable(&mut self) -> Result<Option<Progress>, ApplyError> {
+        if let Some(confirmed) = self.confirmed {
+            self.begin(Mode { durable: true, ..Mode::default() })?;
+            // Any change will do.
+            self.note(confirmed);
+            self.line.answered().await?;
+            self.own(COMMIT, &[], &[], Expect::Commit);
+            self.line.sync();
+            self.sent.push_back(confirmed);
+            self.open = None;
+            self.settle().await?;
+        }
+        Ok(self.confirmed)
+    }
+
     /// How far the peer has applied every origin's changes; to be asked between transactions.
     pub async fn origins(&mut self) -> Result<BTreeMap<String, Progress>, ApplyError> {
         if self.open.is_some() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::apply::{Applier, ApplyError, Route};
 use crate::catalog::ControlSettings;
@@ -11,7 +11,7 @@ use crate::journal::ticker::State as Ticks;
 use crate::journal::{Progress, Reader, Renderer, TickId};
 
 use super::command::{Command, Wish};
-use super::course::Course;
+use super::course::{Course, next};
 use super::drain::{Drain, Stuck};
 use super::spill::Spiller;
 use super::status::{Phase, Status};
@@ -22,7 +22,7 @@ use super::{ForwardError, Options};
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How often it is asked what of the changes is durable, where nothing else is to do.
-const FLUSHES: Duration = Duration::from_millis(500);
+const FLUSHES: Duration = Duration::from_millis(200);
 
 /// How often another proxy of the node is looked after.
 const ELSEWHERE: Duration = Duration::from_millis(500);
@@ -53,7 +53,8 @@ struct Attendant<'a> {
 enum Left {
     /// The rules are others.
     Rules,
-    Paused,
+    /// The operator has a wish.
+    ForACommand,
     Evicted,
 }
 
@@ -126,7 +127,7 @@ impl<'a> Attendant<'a> {
                         self.spiller = None;
                         Ok(())
                     }
-                    Ok(Left::Paused | Left::Evicted) => Ok(()),
+                    Ok(Left::ForACommand | Left::Evicted) => Ok(()),
                     Err(error) if error.is_own() => Err(error),
                     Err(error) => self.cut_off(error).await,
                 }
@@ -178,43 +179,50 @@ impl<'a> Attendant<'a> {
         if let Some(command) = self.waiting.take() {
             let _ = command.answer.send(Err(words.clone()));
         }
-        let down_since = *self.down_since.get_or_insert_with(Instant::now);
-        let spill_at = down_since + self.o.peer.spill_after;
+        self.down_since.get_or_insert_with(Instant::now);
         let phase = if self.kept.spilling { Phase::Spilling } else { Phase::Unreachable };
         self.status.send_modify(|status| {
             status.turn(phase);
             status.trouble = Some(words.clone());
         });
-        let again = Instant::now() + self.pause;
+        let again = sleep(self.pause);
         self.pause = self.pause.saturating_mul(2).min(PAUSES.1);
+        self.away(again, true).await.map(drop)
+    }
+
+    /// Waits for something without the peer, and spills when that lasts. None where a command wants the peer, or wants it
+    /// left alone; with `hurry` the former is not waited for either.
+    async fn away<T>(&mut self, what: impl Future<Output = T>, hurry: bool) -> Result<Option<T>, ForwardError> {
+        let mut what = std::pin::pin!(what);
+        let spill_at = self.down_since.map(|since| since + self.o.peer.spill_after);
         loop {
-            if !self.kept.spilling && Instant::now() >= spill_at {
-                self.spill_from_now_on(&words).await?;
+            if !self.kept.spilling && spill_at.is_some_and(|at| Instant::now() >= at) {
+                let why = self.status.borrow().trouble.clone().unwrap_or_default();
+                self.spill_from_now_on(&why).await?;
             }
             if self.kept.spilling {
                 self.spill().await?;
                 if self.kept.evicted {
-                    return Ok(());
+                    return Ok(None);
                 }
             }
-            let next = if self.kept.spilling { again } else { again.min(spill_at) };
-            let more = self.kept.spilling;
-            let behind = super::course::next(self.kept.at).0;
+            let (spilling, behind) = (self.kept.spilling, next(self.kept.at).0);
             tokio::select! {
-                () = sleep_until(next) => {
-                    if Instant::now() >= again {
-                        return Ok(());
-                    }
-                }
-                () = reached(&mut self.o.ticks, behind), if more => {}
+                done = &mut what => return Ok(Some(done)),
+                () = sleep_until(spill_at.unwrap_or_else(Instant::now)), if !spilling && spill_at.is_some() => {}
+                () = reached(&mut self.o.ticks, behind), if spilling => {}
                 Some(command) = self.wishes.recv() => match command.wish {
                     Wish::Pause | Wish::Resume => {
                         self.pause(command).await?;
-                        return Ok(());
+                        return Ok(None);
                     }
                     Wish::Deal(_) => {
-                        self.waiting = Some(command);
-                        return Ok(());
+                        if let Some(before) = self.waiting.replace(command) {
+                            let _ = before.answer.send(Err("another drain was asked for".to_owned()));
+                        }
+                        if hurry {
+                            return Ok(None);
+                        }
                     }
                 },
             }
@@ -232,7 +240,7 @@ impl<'a> Attendant<'a> {
     /// Moves everything that is there to the queue.
     async fn spill(&mut self) -> Result<(), ForwardError> {
         let latest = self.o.ticks.borrow().latest.unwrap_or_default();
-        if super::course::next(self.kept.at).0 > latest {
+        if next(self.kept.at).0 > latest {
             return Ok(());
         }
         let spiller = match &mut self.spiller {
@@ -260,14 +268,8 @@ impl<'a> Attendant<'a> {
     /// Looks at the queue, for whoever asks.
     async fn look(&mut self) -> Result<(), ForwardError> {
         let queued = self.store.queued().await?;
-        let passed = TickId(super::course::next(self.kept.at).0.0.saturating_sub(1));
-        let spilling = self.kept.spilling;
-        self.status.send_modify(|status| {
-            status.queued = queued;
-            if spilling {
-                status.passed = status.passed.max(passed);
-            }
-        });
+        let passed = self.kept.passed();
+        self.status.send_modify(|status| (status.queued, status.passed) = (queued, passed));
         Ok(())
     }
 
@@ -278,18 +280,17 @@ impl<'a> Attendant<'a> {
         let peer = ControlSettings::load(&self.o.peer.connect, self.o.connect_timeout, self.o.liveness)?;
         let rules = self.o.rules.borrow_and_update().clone();
         let route = Route::new(&rules.rules, &self.o.peer.name);
-        let name = format!("pgcanon:{}", self.o.node);
-        let opened =
-            async { Ok::<_, ForwardError>(Applier::open(peer.log_in(&name).await?, &self.o.node, route).await?) };
-        let mut applier = watched(&peer, self.o.connect_timeout, opened).await?;
-        if let Some(progress) = applier.progress() {
-            self.store.settle(&progress).await?;
-            self.kept.at = self.kept.at.max((progress.tick, progress.ord));
-        }
+        let (node, limit, to) = (self.o.node.clone(), self.o.connect_timeout, &peer);
+        let opened = async move {
+            let open = async { Ok(Applier::open(to.log_in(&format!("pgcanon:{node}")).await?, &node, route).await?) };
+            timeout(limit, open).await.unwrap_or(Err(ForwardError::Frozen))
+        };
+        let Some(applier) = self.away(opened, false).await? else { return Ok(Left::ForACommand) };
+        let mut applier = applier?;
         self.down_since = None;
         self.pause = PAUSES.0;
-        self.look().await?;
         loop {
+            self.forget_applied(&mut applier).await?;
             if let Some(left) = self.drained(&peer, &mut applier).await? {
                 return Ok(left);
             }
@@ -298,6 +299,18 @@ impl<'a> Attendant<'a> {
                 Err(back) => applier = back,
             }
         }
+    }
+
+    /// Takes out of the queue what the peer has, once it has it for good.
+    async fn forget_applied(&mut self, applier: &mut Applier) -> Result<(), ForwardError> {
+        self.look().await?;
+        if self.status.borrow().queued.rows > 0
+            && let Some(progress) = applier.make_durable().await?
+        {
+            self.store.settle(&progress).await?;
+            self.look().await?;
+        }
+        Ok(())
     }
 
     /// Empties the queue.
@@ -359,7 +372,7 @@ impl<'a> Attendant<'a> {
                     return Ok(Some(Left::Evicted));
                 }
             }
-            let (more, behind) = (self.kept.spilling, super::course::next(self.kept.at).0);
+            let (more, behind) = (self.kept.spilling, next(self.kept.at).0);
             tokio::select! {
                 () = sleep_until(until) => return Ok(None),
                 () = reached(&mut self.o.ticks, behind), if more => {}
@@ -392,7 +405,7 @@ impl<'a> Attendant<'a> {
     ) -> Result<Option<Left>, ForwardError> {
         let Wish::Deal(most) = command.wish else {
             self.pause(command).await?;
-            return Ok(self.kept.paused.then_some(Left::Paused));
+            return Ok(self.kept.paused.then_some(Left::ForACommand));
         };
         self.by_hand = Some(Instant::now() + BY_HAND);
         let identity = self.store.identity().await?;
@@ -411,7 +424,9 @@ impl<'a> Attendant<'a> {
     /// Applies what comes; where the peer rejects something, everything from there on is in the queue and the applier comes back.
     async fn live(&mut self, peer: &ControlSettings, applier: Applier) -> Result<Result<Left, Applier>, ForwardError> {
         let reader = Reader::new(own(self.o).await?, self.o.key.clone());
-        let mut course = Course::begin(applier, reader, self.o.ticks.clone(), &self.o.peer.name, self.kept.at).await?;
+        let applied = applier.progress().map_or(self.kept.at, |progress| (progress.tick, progress.ord));
+        let from = self.kept.at.max(applied);
+        let mut course = Course::begin(applier, reader, self.o.ticks.clone(), &self.o.peer.name, from).await?;
         let told = course.applier.progress();
         self.status.send_modify(|status| {
             status.turn(Phase::Live);
@@ -432,20 +447,19 @@ impl<'a> Attendant<'a> {
                         Wish::Pause | Wish::Resume => self.pause(command).await?,
                     }
                     if self.kept.paused {
-                        return Ok(Ok(Left::Paused));
+                        return Ok(Ok(Left::ForACommand));
                     }
                     continue;
                 }
                 _ = flushes.tick() => {
                     let at = course.at();
                     let durable = watched(peer, self.o.connect_timeout, course.durable()).await?;
-                    self.passed(durable, at);
+                    self.passed(durable, at).await?;
                     continue;
                 }
             };
             let before = (course.transactions, course.retries);
             let run = watched(peer, self.o.connect_timeout, course.apply(read)).await;
-            self.kept.at = course.at();
             self.status.send_modify(|status| {
                 status.applied = course.applier.progress();
                 status.reached = course.at();
@@ -464,16 +478,22 @@ impl<'a> Attendant<'a> {
     }
 
     /// What is durable on the peer is not needed in the journal; nor is what it does not get.
-    fn passed(&mut self, durable: Option<Progress>, at: Place) {
+    async fn passed(&mut self, durable: Option<Progress>, at: Place) -> Result<(), ForwardError> {
         let applied = self.status.borrow().applied;
         let passed = match durable {
             Some(durable) if Some(durable) != applied => TickId(durable.tick.0.saturating_sub(1)),
-            None if applied.is_some() => return,
+            None if applied.is_some() => return Ok(()),
             // Everything that was for it is.
             _ if at.1 == WHOLE => at.0,
             _ => TickId(at.0.0.saturating_sub(1)),
         };
-        self.status.send_modify(|status| status.passed = status.passed.max(passed));
+        if (passed, WHOLE) > self.kept.at {
+            self.kept.at = (passed, WHOLE);
+            self.store.reach(self.kept.at).await?;
+        }
+        let passed = self.kept.passed();
+        self.status.send_modify(|status| status.passed = passed);
+        Ok(())
     }
 }
 
@@ -499,7 +519,7 @@ async fn watched<T>(
     let silent = async {
         loop {
             sleep(SILENCE).await;
-            let there = tokio::time::timeout(limit, peer.log_in("pgcanon: are you there?")).await;
+            let there = timeout(limit.min(SILENCE), peer.log_in("pgcanon: are you there?")).await;
             match there {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return ForwardError::from(error),

@@ -30,8 +30,16 @@ pub(super) struct Kept {
     pub(super) spilling: bool,
     pub(super) evicted: bool,
     pub(super) paused: bool,
-    /// Up to here it has everything, or the queue has.
+    /// Up to here it has everything for good, or the queue has.
     pub(super) at: Place,
+}
+
+impl Kept {
+    /// Nothing up to this tick is needed of the journal.
+    pub(super) fn passed(&self) -> TickId {
+        let (tick, ord) = self.at;
+        if ord == WHOLE { tick } else { TickId(tick.0.saturating_sub(1)) }
+    }
 }
 
 /// What is in the queue.

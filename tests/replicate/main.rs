@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod ack;
 mod equal;
 mod keys;
 mod kinds;
@@ -10,5 +11,6 @@ mod mesh;
 mod names;
 mod one_table;
 mod pgbench;
+mod queue;
 mod rules;
 mod values;

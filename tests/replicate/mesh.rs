@@ -25,6 +25,8 @@ pub(crate) struct Member<'a> {
     pub(crate) tables: String,
     /// The `[[table]]` rules.
     pub(crate) rules: String,
+    /// More keys of each `[[peer]]`.
+    pub(crate) peers: String,
 }
 
 pub(crate) struct Mesh {
@@ -33,7 +35,19 @@ pub(crate) struct Mesh {
 
 impl<'a> Member<'a> {
     pub(crate) fn new(name: &'a str, cluster: Arc<Cluster>, tables: &str, rules: &str) -> Self {
-        Self { name, cluster, owner: "postgres", tables: tables.to_owned(), rules: rules.to_owned() }
+        Self {
+            name,
+            cluster,
+            owner: "postgres",
+            tables: tables.to_owned(),
+            rules: rules.to_owned(),
+            peers: String::new(),
+        }
+    }
+
+    /// With these keys for each of its peers.
+    pub(crate) fn peers(self, keys: &str) -> Self {
+        Self { peers: format!("{keys}\n"), ..self }
     }
 
     pub(crate) fn owned_by(self, owner: &'a str) -> Self {
@@ -83,8 +97,8 @@ impl Mesh {
                 let mut config = String::new();
                 for peer in members.iter().filter(|peer| peer.name != member.name) {
                     config.push_str(&format!(
-                        "[[peer]]\nname = \"{}\"\nconnect = \"host=127.0.0.1 port={} user={APPLIER} dbname={} sslmode=disable\"\n\n",
-                        peer.name, peer.cluster.port(), database(peer.name)
+                        "[[peer]]\nname = \"{}\"\nconnect = \"host=127.0.0.1 port={} user={APPLIER} dbname={} sslmode=disable\"\n{}\n",
+                        peer.name, peer.cluster.port(), database(peer.name), member.peers
                     ));
                 }
                 config.push_str(&member.rules);

@@ -1,0 +1,160 @@
+//! A peer that is away, or rejects a change (scenarios B1, B3 to B6): what is for it waits in order, and nothing else does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::common::cluster::Stop;
+use crate::common::{Cluster, Pg, eventually};
+use crate::mesh::{APPLIER, Member, Mesh, server};
+
+const TABLE: &str = "create table t (id int primary key, v text, n int default 0)";
+const RULE: &str = "[[table]]\nname = \"public.*\"\n";
+
+/// Two nodes of which *b* can be hurt.
+fn pair(rule: &str) -> (Mesh, Arc<Cluster>) {
+    let hurt = Arc::new(Cluster::start(Pg::V15, "max_connections = 50\n", ""));
+    let a = Member::new("a", server(Pg::V15, 'a'), TABLE, rule).peers("spill_after = \"200ms\"");
+    let b = Member::new("b", hurt.clone(), TABLE, rule);
+    (Mesh::start(vec![a, b]), hurt)
+}
+
+impl Mesh {
+    fn queued(&self) -> i64 {
+        self.node("a").sql("select count(*) from pgcanon.sync_err_rec").parse().expect("a number")
+    }
+
+    fn peer(&self, column: &str) -> String {
+        self.node("a").sql(&format!("select {column} from pgcanon.peer where name = 'b'"))
+    }
+}
+
+/// Nobody logs in at *b* to apply anything.
+fn lock_out(b: &Cluster) {
+    b.psql(&format!(
+        "alter role {APPLIER} nologin; select pg_terminate_backend(pid) from pg_stat_activity where usename = '{APPLIER}'"
+    ));
+}
+
+#[test]
+fn b1_b3_what_waits_keeps_its_order() {
+    let (mesh, b) = pair(RULE);
+    let mut c = mesh.client("a");
+    c.ok("insert into t values (0, 'before')");
+    mesh.assert_all_equal("t");
+    // What b has not on its disk yet would be in the queue, too.
+    eventually("b to have it for good", || (mesh.peer("tick > 0") == "t").then_some(()));
+    lock_out(&b);
+    c.ok("insert into t select i, 'first' || random() from generate_series(1, 10000) i");
+    assert_eq!(mesh.node("a").sql("select count(*) from t"), "10001");
+    eventually("the queue to fill", || (mesh.queued() == 10_000).then_some(()));
+    assert_eq!(mesh.peer("state"), "spilling");
+    assert!(mesh.peer("reason").contains("not permitted to log in"), "{}", mesh.peer("reason"));
+    let first = mesh.node("a").sql(
+        "select nsp_name, table_name, dst_server, dst_query, create_time <= now() from pgcanon.sync_err_rec where id = (select min(id) from pgcanon.sync_err_rec)",
+    );
+    assert!(first.starts_with("public|t|b|INSERT INTO public.t (id, v, n) VALUES (1, 'first0."), "{first}");
+    assert!(first.ends_with("|t"), "{first}");
+    // The same rows again: what is done last must be what is there in the end.
+    c.ok("delete from t where id between 1 and 100");
+    c.ok("insert into t select i, 'second' || random() from generate_series(1, 50) i");
+    c.ok("update t set v = 'third' where id = 7");
+    c.ok("begin; update t set n = n + 1 where id = 200; delete from t where id = 201; insert into t values (201, 'again'); commit");
+    eventually("all of that to wait", || (mesh.queued() == 10_000 + 100 + 50 + 1 + 3).then_some(()));
+    assert_eq!(b.psql("select 1"), "1");
+    b.psql(&format!("alter role {APPLIER} login"));
+    mesh.assert_all_equal("t");
+    assert_eq!(mesh.node("b").sql("select v from t where id = 7"), "third");
+    eventually("nothing to wait any more", || (mesh.queued() == 0 && mesh.peer("state") == "live").then_some(()));
+}
+
+#[test]
+fn b4_changes_that_come_while_it_drains_stay_behind() {
+    let (mesh, b) = pair(RULE);
+    mesh.client("a").ok("insert into t select i, 'x' from generate_series(0, 39) i");
+    lock_out(&b);
+    mesh.client("a").ok("update t set v = 'queued' || id");
+    eventually("the queue to fill", || (mesh.queued() > 0).then_some(()));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for client in 0..32 {
+            let (mesh, done) = (&mesh, &done);
+            scope.spawn(move || {
+                let mut c = mesh.client("a");
+                let mut n = 0;
+                while !done.load(Ordering::Relaxed) {
+                    n += 1;
+                    let id = (client + n) % 40;
+                    // Neither change can be applied before the other.
+                    c.ok(&format!("update t set v = md5(v || {n}), n = n * 3 % 1000003 + 1 where id = {id}"));
+                }
+            });
+        }
+        b.psql(&format!("alter role {APPLIER} login"));
+        eventually("the queue to be empty under load", || (mesh.peer("state") == "live").then_some(()));
+        done.store(true, Ordering::Relaxed);
+    });
+    mesh.assert_all_equal("t");
+    assert_eq!(mesh.queued(), 0);
+}
+
+#[test]
+fn b5_a_peer_that_crashes_or_freezes_comes_back() {
+    let (mesh, b) = pair(RULE);
+    let mut c = mesh.client("a");
+    c.ok("insert into t values (1, 'x')");
+    mesh.assert_all_equal("t");
+    for round in 0..2 {
+        match round {
+            0 => b.stop(Stop::Immediate),
+            _ => b.pause(),
+        }
+        for n in 0..20 {
+            c.ok(&format!("update t set n = n * 3 % 1000003 + {n} where id = 1"));
+            c.ok(&format!("insert into t values ({round}100{n}, 'y')"));
+        }
+        eventually("the changes to wait", || (mesh.queued() >= 40).then_some(()));
+        match round {
+            0 => b.restart(),
+            _ => b.resume(),
+        }
+        mesh.assert_all_equal("t");
+        eventually("nothing to wait any more", || (mesh.queued() == 0).then_some(()));
+    }
+}
+
+#[test]
+fn b6_what_is_rejected_holds_up_everything_until_it_is_mended() {
+    let (mesh, _b) = pair(RULE);
+    mesh.node("b").sql("insert into t values (5, 'in the way')");
+    let mut c = mesh.client("a");
+    c.ok("insert into t values (4, 'before')");
+    c.ok("begin; insert into t values (6, 'with it'); insert into t values (5, 'x'); commit");
+    c.ok("insert into t values (7, 'behind')");
+    let stuck = || {
+        mesh.node("a")
+            .sql("select sqlstate, attempts > 0, dst_query from pgcanon.sync_err_rec where sqlstate is not null")
+    };
+    eventually("the rejection to be seen", || (!stuck().is_empty()).then_some(()));
+    assert_eq!(stuck(), "23505|t|insert into public.t values (5, 'x');");
+    // Its transaction waits as a whole, and so does what came later.
+    eventually("the others to wait", || (mesh.queued() == 3).then_some(()));
+    assert_eq!(mesh.node("b").sql("select string_agg(id::text, ' ' order by id) from t"), "4 5");
+    mesh.node("b").sql("delete from t where id = 5");
+    mesh.assert_all_equal("t");
+    eventually("nothing to wait any more", || (mesh.queued() == 0).then_some(()));
+}
+
+#[test]
+fn b6_what_is_rejected_may_be_discarded() {
+    let (mesh, _b) = pair(&format!("{RULE}on_error = \"discard\"\n"));
+    mesh.node("b").sql("insert into t values (5, 'in the way')");
+    let mut c = mesh.client("a");
+    c.ok("insert into t select i, 'many' from generate_series(1, 9) i");
+    c.ok("update t set n = 1 where id = 9");
+    mesh.settle();
+    assert_eq!(mesh.node("b").sql("select count(*), count(*) filter (where v = 'many'), sum(n) from t"), "9|8|1");
+    let record = mesh.node("a").sql(
+        "select kind, decision, nsp_name, table_name, incoming->>'sqlstate', incoming->>'query' from pgcanon.conflict",
+    );
+    assert_eq!(record, "rejected|discarded|public|t|23505|INSERT INTO public.t (id, v, n) VALUES (5, 'many', 0);");
+}
