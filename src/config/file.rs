@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use super::allow::Allow;
 use super::capture::Capture;
+use super::console::ConsoleUser;
 use super::env::Env;
 use super::node::{self, Node};
 use super::peer::{Names, Peer};
@@ -27,6 +28,8 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// `[capture]`.
     pub capture: Capture,
+    /// `[[console_user]]`.
+    pub console_users: Vec<ConsoleUser>,
     /// `[[peer]]`.
     pub peers: Vec<Peer>,
     /// `[[table]]`, in order.
@@ -88,6 +91,10 @@ fn sections<'a>(reading: &'a Reading<'a>, document: &'a DeTable<'a>) -> Option<C
     let mut names =
         Names { node: node.as_ref().map(|n| n.name.clone()), incomplete: node.is_none(), ..Names::default() };
     let peers = many(reading, &mut top, "peer").into_iter().map(|s| Peer::read(s, &mut names)).collect::<Vec<_>>();
+    let mut console_users = Vec::new();
+    for section in many(reading, &mut top, "console_user") {
+        console_users.extend(ConsoleUser::read(section, &console_users));
+    }
     let mut tables = Vec::new();
     for section in many(reading, &mut top, "table") {
         tables.extend(TableRule::read(section, &names, &tables));
@@ -99,6 +106,7 @@ fn sections<'a>(reading: &'a Reading<'a>, document: &'a DeTable<'a>) -> Option<C
         tls,
         allow,
         capture,
+        console_users,
         peers: peers.into_iter().collect::<Option<_>>()?,
         tables,
     })

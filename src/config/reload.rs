@@ -48,6 +48,7 @@ impl Config {
         changes.live("tls.key", key, &new.tls.key);
         changes.live("tls.ca", ca, &new.tls.ca);
         changes.live("allow", &self.allow, &new.allow);
+        changes.live("console_user", &self.console_users, &new.console_users);
         changes.live("capture", &self.capture, &new.capture);
         peers(&mut changes, &self.peers, &new.peers);
         tables(&mut changes, &self.tables, &new.tables);

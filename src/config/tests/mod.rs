@@ -50,7 +50,7 @@ impl Site {
     }
 }
 
-fn load(text: &str) -> Config {
+pub(super) fn load(text: &str) -> Config {
     Site::new().load(text).unwrap_or_else(|e| panic!("{e}"))
 }
 
