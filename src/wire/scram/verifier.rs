@@ -1,8 +1,10 @@
 //! SCRAM secrets: the server's stored verifier, a doomed stand-in where there is none, and the recovered client key; none is ever printed.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use base64::Engine as _;
+use ring::pbkdf2;
 
 use super::{BASE64, Key, decode_key, mac, same, sha256};
 
@@ -69,6 +71,21 @@ impl Verifier {
             server_key: Key::default(),
             doomed: true,
         }
+    }
+
+    /// A verifier of our own for a password that the configuration has, or, without one, a stand-in that nobody can tell from
+    /// it: neither by its salt nor by the time that it takes to make.
+    pub fn of_password(secret: &[u8], user: &str, password: Option<&str>) -> Self {
+        let mock = Self::mock(secret, user);
+        let text = password.unwrap_or_default();
+        // As the server does: what has no normal form is taken as it is.
+        let normal = stringprep::saslprep(text).unwrap_or(text.into());
+        let mut salted = Key::default();
+        let iterations = NonZeroU32::new(MOCK_ITERATIONS).unwrap_or(NonZeroU32::MIN);
+        let salt = BASE64.decode(&mock.salt).unwrap_or_default();
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, normal.as_bytes(), &mut salted);
+        let (stored_key, server_key) = (sha256(&mac(&salted, &[b"Client Key"])), mac(&salted, &[b"Server Key"]));
+        Self { stored_key, server_key, doomed: password.is_none(), ..mock }
     }
 }
 
