@@ -17,6 +17,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use crate::admin::peers::Peers;
+
 /// Connections served at a time; more wait to be accepted.
 const CONNECTIONS: usize = 32;
 
@@ -31,7 +33,7 @@ pub trait Readiness: Send + Sync + 'static {
 }
 
 /// Serves until the future is dropped.
-pub async fn serve<R: Readiness>(listener: TcpListener, registry: Arc<Registry>, readiness: Arc<R>) {
+pub async fn serve<R: Readiness>(listener: TcpListener, registry: Arc<Registry>, readiness: Arc<R>, peers: Peers) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -43,9 +45,9 @@ pub async fn serve<R: Readiness>(listener: TcpListener, registry: Arc<Registry>,
                 continue;
             }
         };
-        let (registry, readiness) = (registry.clone(), readiness.clone());
+        let (registry, readiness, peers) = (registry.clone(), readiness.clone(), peers.clone());
         tokio::spawn(async move {
-            let answer = service_fn(|request| answer(request, &registry, &*readiness));
+            let answer = service_fn(|request| answer(request, &registry, &*readiness, &peers));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD);
             if let Err(e) = http.serve_connection(TokioIo::new(socket), answer).await {
@@ -64,12 +66,14 @@ async fn answer<R: Readiness>(
     request: Request<Incoming>,
     registry: &Registry,
     readiness: &R,
+    peers: &Peers,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into()));
     }
     Ok(match request.uri().path() {
         "/metrics" => {
+            peers.look().await;
             let mut text = String::new();
             match prometheus_client::encoding::text::encode(&mut text, registry) {
                 Ok(()) => {

@@ -153,6 +153,8 @@ enum Question {
     Ready,
     /// What this query says: one row of one text, or none.
     Text(&'static str),
+    /// The same, of numbers and names.
+    TextOf(&'static str, Vec<i64>, Vec<String>),
 }
 
 type Answer = Result<Option<String>, ControlError>;
@@ -200,6 +202,16 @@ impl Control {
         self.ask(Question::Text(sql)).await
     }
 
+    /// What a query of `$1::int8[]` and `$2::text[]` says that returns one text, or nothing.
+    pub async fn text_of(
+        &self,
+        sql: &'static str,
+        numbers: Vec<i64>,
+        names: Vec<String>,
+    ) -> Result<Option<String>, ControlError> {
+        self.ask(Question::TextOf(sql, numbers, names)).await
+    }
+
     /// Stands for the verifier of a user who has none.
     pub fn mock_verifier(&self, user: &str) -> Verifier {
         Verifier::mock(&self.mock_secret, user)
@@ -241,6 +253,9 @@ async fn ask_over(client: &Client, question: &Question) -> Answer {
         match question {
             Question::Ready => client.batch_execute("").await.map(|()| None),
             Question::Text(sql) => Ok(client.query_opt(*sql, &[]).await?.and_then(|row| row.get(0))),
+            Question::TextOf(sql, numbers, names) => {
+                Ok(client.query_opt(*sql, &[numbers, names]).await?.and_then(|row| row.get(0)))
+            }
             Question::Fate { pid, meta } => {
                 // The backend first: once it is gone, what it has not committed it never will.
                 let running = "SELECT 'running' FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND state IS NOT NULL";

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::admin::peers::Forwarding;
 use crate::capture::lanes::Lanes;
 use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
@@ -43,8 +44,8 @@ pub(super) struct Capture {
     pub(super) links: watch::Receiver<Capturing>,
     /// Other rules than at the start.
     pub(super) wanted: watch::Sender<Arc<Wanted>>,
-    /// Who forwards; none until everything is ready.
-    pub(super) forwarders: watch::Receiver<Arc<[Handle]>>,
+    /// Who forwards; nobody until everything is ready.
+    pub(super) forwarding: watch::Receiver<Forwarding>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -67,7 +68,7 @@ struct Plan {
     liveness: Liveness,
     lanes: Arc<Lanes>,
     control: watch::Receiver<Arc<ControlSettings>>,
-    forwarding: watch::Sender<Arc<[Handle]>>,
+    forwarding: watch::Sender<Forwarding>,
 }
 
 /// Starts what capture needs; sessions are let in when it is there. Without rules there is nothing to start.
@@ -82,7 +83,7 @@ pub(super) fn start(
     let control = control.ok_or(CaptureError::NoControl)?;
     let database = config.node.control.as_ref().and_then(|c| c.dbname().or(c.user.as_deref())).unwrap_or("postgres");
     let (wanted, wish) = watch::channel(wanted(config));
-    let (forwarding, forwarders) = watch::channel(Arc::from([]));
+    let (forwarding, forwarders) = watch::channel(Forwarding::default());
     let plan = Plan {
         wanted: wish,
         database: database.into(),
@@ -99,7 +100,7 @@ pub(super) fn start(
     };
     let (sender, links) = watch::channel(Capturing::Waiting);
     let task = tokio::spawn(plan.run(sender));
-    Ok(Some(Capture { links, wanted, forwarders, task }))
+    Ok(Some(Capture { links, wanted, forwarding: forwarders, task }))
 }
 
 /// What of the catalog the configuration asks for.
@@ -138,7 +139,7 @@ impl Plan {
         let forwarders: Vec<Forwarder> =
             self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &key, &ticker))).collect();
         let handles: Arc<[Handle]> = forwarders.iter().map(Forwarder::handle).collect();
-        self.forwarding.send_replace(handles.clone());
+        self.forwarding.send_replace(Forwarding { peers: handles.clone(), ticks: Some(ticker.state()) });
         let ready = Links {
             wanted: self.wanted.clone(),
             database: self.database.clone(),
