@@ -1,10 +1,13 @@
 //! The subcommands: each reads its arguments, calls, and prints.
 
 mod check;
+mod console;
 mod demo;
 mod init;
 mod journal;
+mod queue;
 mod run;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,7 +26,7 @@ const USAGE: u8 = 2;
     name = "pgcanon",
     version,
     about = "A PostgreSQL proxy that lets every node's changes be followed by its peers, in order and exactly once",
-    after_help = "Exit codes: 0 done; 1 it did not hold (a failed check); 2 usage, configuration or environment."
+    after_help = "Exit codes: 0 done; 1 it did not hold (a failed check, a peer that is not live); 2 usage, configuration or environment."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -40,6 +43,10 @@ enum Command {
     Init(init::Args),
     /// Look into this node's journal
     Journal(journal::Args),
+    /// Show how the running node and its peers stand
+    Status(status::Args),
+    /// See and steer what waits for peers that cannot take it
+    Queue(queue::Args),
     /// Start a PostgreSQL node with its proxy from nothing, run psql and pgbench through it, and clean up
     Demo(demo::Args),
 }
@@ -58,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Init(args) => init::run(args),
         Command::Journal(args) => journal::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Queue(args) => queue::run(args),
         Command::Demo(args) => demo::run(args),
     };
     done.unwrap_or_else(ExitCode::from)

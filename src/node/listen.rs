@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{BindHost, Listen};
+use crate::node::StartError;
 
 /// A listening socket; a Unix socket's file goes with it.
 #[derive(Debug)]
@@ -51,6 +52,29 @@ impl Drop for SocketFile {
         // Gone already, or not ours to remove: nothing depends on it.
         let _ = fs::remove_file(&self.0);
     }
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Where the console listens: its address, and a Unix socket of that port in the first directory that clients have one in.
+pub(super) async fn console(
+    address: SocketAddr,
+    listen: &[Listen],
+) -> Result<(TcpListener, Option<(UnixListener, SocketFile)>), StartError> {
+    let failed = |place: String| move |source| StartError::Console { place, source };
+    let tcp = TcpListener::bind(address).await.map_err(failed(address.to_string()))?;
+    let port = tcp.local_addr().map_err(failed(address.to_string()))?.port();
+    let dir = listen.iter().find_map(|listen| match listen {
+        Listen::Unix { dir, .. } => Some(dir.clone()),
+        Listen::Tcp { .. } => None,
+    });
+    let Some(path) = dir.and_then(|dir| Listen::Unix { dir, port }.socket_path()) else { return Ok((tcp, None)) };
+    let unix = unix_listener(&path).await.map_err(failed(path.display().to_string()))?;
+    Ok((tcp, Some(unix)))
 }
 
 impl Listener {
@@ -119,6 +143,12 @@ async fn is_stale(path: &Path) -> bool {
 }
 
 async fn unix(path: &Path) -> io::Result<Listener> {
+    let (listener, file) = unix_listener(path).await?;
+    Ok(Listener::Unix { listener, _file: file })
+}
+
+/// Listens on a Unix socket, in the place of one that nobody listens on any more.
+pub(super) async fn unix_listener(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     let listener = match UnixListener::bind(path) {
         Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_stale(path).await => {
             fs::remove_file(path)?;
@@ -129,5 +159,5 @@ async fn unix(path: &Path) -> io::Result<Listener> {
     let file = SocketFile(path.to_owned());
     // As PostgreSQL does: whoever reaches the directory may connect, and is asked for proof then.
     fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
-    Ok(Listener::Unix { listener, _file: file })
+    Ok((listener, file))
 }

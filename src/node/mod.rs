@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use ring::rand::{SecureRandom, SystemRandom};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,8 +22,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::admin::console::{self, Console, Reload};
+use crate::admin::console::{self, Console, Listening, Reload};
 use crate::admin::http;
+use crate::admin::peers::Peers;
 use crate::capture::lanes::Lanes;
 use crate::catalog::{Control, ControlSettings};
 use crate::config::{Config, ConfigErrors};
@@ -48,8 +50,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error("cannot listen on {address} for metrics: {source} (node.metrics)")]
     Metrics { address: std::net::SocketAddr, source: io::Error },
-    #[error("cannot listen on {address} for the console: {source} (node.admin)")]
-    Console { address: std::net::SocketAddr, source: io::Error },
+    #[error("cannot listen on {place} for the console: {source} (node.admin)")]
+    Console { place: String, source: io::Error },
     #[error(
         "refusing to listen beyond this machine: the server lets in anybody who comes from where the proxy is, so \
          everybody who reached the proxy would be let in. Let pg_hba.conf ask for a password (scram-sha-256) where it \
@@ -64,6 +66,13 @@ pub enum StartError {
 
 /// How long a listener pauses that cannot accept, for want of file descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes that nobody can guess.
+fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(bytes)
+}
 
 /// Runs the node until it is told to end and its sessions have ended.
 ///
@@ -85,10 +94,8 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
         }
         None => None,
     };
-    let console_listener = match config.node.admin {
-        Some(address) => {
-            Some(TcpListener::bind(address).await.map_err(|source| StartError::Console { address, source })?)
-        }
+    let console_listeners = match config.node.admin {
+        Some(address) => Some(listen::console(address, &config.node.listen).await?),
         None => None,
     };
 
@@ -119,17 +126,36 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let (config_now, config_seen) = watch::channel(Arc::new(config.clone()));
     let (reload, reloads) = mpsc::channel(1);
     let mut helpers = JoinSet::new();
-    if let Some(listener) = console_listener {
-        info!(address = %listener.local_addr()?, "serving the console");
-        let (sessions, control) = (metrics.clone(), control.clone());
-        let console = Console { lanes, config: config_seen, sessions, control, reload };
-        helpers.spawn(console::serve(listener, Arc::new(console)));
+    let mut console_file = None;
+    let forwarding = capture.as_ref().map(|capture| capture.forwarding.clone());
+    let peers = Peers::new(forwarding, config_seen.clone(), control.clone());
+    registry.register_collector(peers.metrics());
+    if let Some((tcp, unix)) = console_listeners {
+        let console = Arc::new(Console {
+            lanes,
+            config: config_seen,
+            started: Arc::new(config.clone()),
+            sessions: metrics.clone(),
+            peers: peers.clone(),
+            control: control.clone(),
+            node: control_settings.as_ref().map(watch::Sender::subscribe),
+            reload,
+            own_uid: rustix::process::geteuid().as_raw(),
+            secret: random()?,
+        });
+        if let Some((listener, file)) = unix {
+            info!(address = %file.path().display(), "the console has a Unix socket, too");
+            helpers.spawn(console::serve(Listening::Unix(listener), console.clone()));
+            console_file = Some(file);
+        }
+        info!(address = %tcp.local_addr()?, "serving the console");
+        helpers.spawn(console::serve(Listening::Tcp(tcp), console));
     }
     let capturing = capture.as_ref().map(|capture| capture.links.clone());
     let ready = Arc::new(Ready::new(settings_seen, phase_seen, control, capturing));
     if let Some(listener) = metrics_listener {
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
-        helpers.spawn(http::serve(listener, Arc::new(registry), ready.clone()));
+        helpers.spawn(http::serve(listener, Arc::new(registry), ready.clone(), peers));
     }
     helpers.spawn(ready::announce_server(ready));
 
@@ -146,7 +172,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let patience = live.config.borrow().node.drain_timeout;
     drain(workers, &mut signals, &phase, &metrics, patience).await;
     helpers.shutdown().await;
-    drop(capture);
+    drop((capture, console_file));
     info!("stopped");
     Ok(())
 }

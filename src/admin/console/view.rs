@@ -1,14 +1,20 @@
 //! What the console's commands answer: tables of text and numbers.
 
+use std::time::SystemTime;
+
 use pgwire::api::Type;
 use pgwire::error::ErrorInfo;
 use tokio::sync::oneshot;
 use tokio_postgres::error::SqlState;
 
-use crate::admin::console::command::{Command, View};
-use crate::admin::console::{Console, refusal};
+use crate::admin::console::access::Guest;
+use crate::admin::console::args::Value;
+use crate::admin::console::command::{Command, Function, View};
+use crate::admin::console::moment::Moment;
+use crate::admin::console::{Console, peer, queue, refusal};
+use crate::admin::peers::Seen;
 use crate::catalog::ControlError;
-use crate::config::{Choice, Conflict, Delivery, Resolve, ResolveBy, TableRule};
+use crate::config::{Choice, Conflict, TableRule};
 
 /// The newest ticks are what one asks for; the journal has them all.
 const TICKS: &str = "\
@@ -16,9 +22,19 @@ SELECT pg_catalog.json_agg(pg_catalog.json_build_array(id, timeline, created::pg
        snapshot::pg_catalog.text, deps::pg_catalog.text) ORDER BY id DESC)::pg_catalog.text \
 FROM (SELECT id, timeline, created, snapshot, deps FROM pgcanon.tick ORDER BY id DESC LIMIT 100) AS newest";
 
+/// The newest decisions about conflicts, those of operators among them.
+const CONFLICTS: &str = "\
+SELECT pg_catalog.json_agg(pg_catalog.json_build_array(id, decided::pg_catalog.text, origin, \
+       pg_catalog.concat(nsp_name, '.', table_name), kind, decision, stored::pg_catalog.text, incoming::pg_catalog.text) \
+       ORDER BY id DESC)::pg_catalog.text \
+FROM (SELECT * FROM pgcanon.conflict ORDER BY id DESC LIMIT 100) AS newest";
+
 pub(super) enum Cell {
     Text(String),
     Number(i64),
+    Float(f64),
+    Bool(bool),
+    Moment(Moment),
     Null,
 }
 
@@ -52,6 +68,24 @@ impl From<u64> for Cell {
     }
 }
 
+impl From<f64> for Cell {
+    fn from(number: f64) -> Self {
+        Self::Float(number)
+    }
+}
+
+impl From<bool> for Cell {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
+impl From<SystemTime> for Cell {
+    fn from(time: SystemTime) -> Self {
+        Self::Moment(Moment(time))
+    }
+}
+
 impl<T: Into<Cell>> From<Option<T>> for Cell {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
@@ -59,12 +93,54 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 }
 
 /// The columns of what a command answers; none for one that answers its tag alone.
-pub(super) fn columns(command: Command) -> &'static [(&'static str, Type)] {
+pub(super) fn columns(command: &Command) -> &'static [(&'static str, Type)] {
     match command {
-        Command::Show(View::Lanes) => {
+        Command::Show(view) => shown(*view),
+        Command::Reload => &[("key", Type::TEXT), ("in_force", Type::TEXT)],
+        Command::Call(Function::Deal, _) => &[("deal_sync_err_rec", Type::INT8)],
+        Command::Call(Function::Skip, _) => &[("skip_sync_err_rec", Type::BOOL)],
+        Command::Call(Function::Edit, _) => &[("edit_sync_err_rec", Type::BOOL)],
+        // The node tells.
+        Command::Call(Function::Export, _) | Command::Select(_) => &[],
+        Command::Pause(_) | Command::Resume(_) | Command::Begin(_) | Command::End(_) | Command::Nothing(_) => &[],
+    }
+}
+
+fn shown(view: View) -> &'static [(&'static str, Type)] {
+    match view {
+        View::Config => &[("key", Type::TEXT), ("value", Type::TEXT), ("after_restart", Type::TEXT)],
+        View::Conflicts => &[
+            ("id", Type::INT8),
+            ("decided", Type::TEXT),
+            ("origin", Type::TEXT),
+            ("table", Type::TEXT),
+            ("kind", Type::TEXT),
+            ("decision", Type::TEXT),
+            ("stored", Type::TEXT),
+            ("incoming", Type::TEXT),
+        ],
+        View::Lanes => {
             &[("statement", Type::TEXT), ("lane", Type::TEXT), ("reason", Type::TEXT), ("count", Type::INT8)]
         }
-        Command::Show(View::Rules) => &[
+        View::Peers => &[
+            ("peer", Type::TEXT),
+            ("state", Type::TEXT),
+            ("since", Type::TIMESTAMPTZ),
+            ("applied_tick", Type::INT8),
+            ("applied_ord", Type::INT8),
+            ("lag_ticks", Type::INT8),
+            ("lag_seconds", Type::FLOAT8),
+            ("queue_rows", Type::INT8),
+            ("queue_bytes", Type::INT8),
+            ("queue_seconds", Type::FLOAT8),
+            ("transactions", Type::INT8),
+            ("retries", Type::INT8),
+            ("trouble", Type::TEXT),
+        ],
+        View::Queue => {
+            &[("peer", Type::TEXT), ("rows", Type::INT8), ("bytes", Type::INT8), ("oldest", Type::TIMESTAMPTZ)]
+        }
+        View::Rules => &[
             ("rule", Type::INT8),
             ("table", Type::TEXT),
             ("peers", Type::TEXT),
@@ -78,37 +154,133 @@ pub(super) fn columns(command: Command) -> &'static [(&'static str, Type)] {
             ("unreplicable", Type::TEXT),
             ("ddl", Type::TEXT),
         ],
-        Command::Show(View::Sessions) => &[("open", Type::INT8), ("limit", Type::INT8)],
-        Command::Show(View::Ticks) => &[
+        View::Sessions => &[("open", Type::INT8), ("limit", Type::INT8)],
+        View::Status => &[
+            ("node", Type::TEXT),
+            ("version", Type::TEXT),
+            ("capturing", Type::BOOL),
+            ("tick", Type::INT8),
+            ("sessions", Type::INT8),
+        ],
+        View::Ticks => &[
             ("tick", Type::INT8),
             ("timeline", Type::INT8),
             ("created", Type::TEXT),
             ("snapshot", Type::TEXT),
             ("deps", Type::TEXT),
         ],
-        Command::Show(View::Version) => &[("version", Type::TEXT)],
-        Command::Reload => &[("key", Type::TEXT), ("in_force", Type::TEXT)],
-        Command::Begin(_) | Command::End(_) | Command::Set => &[],
+        View::Version => &[("version", Type::TEXT)],
     }
 }
 
 /// The rows of what a command answers, as many cells in each as it has columns.
-pub(super) async fn rows(command: Command, console: &Console) -> Result<Rows, Failure> {
+pub(super) async fn rows(
+    command: &Command,
+    values: &[Value],
+    guest: &Guest,
+    console: &Console,
+) -> Result<Rows, Failure> {
     Ok(match command {
-        Command::Show(View::Lanes) => lanes(console),
-        Command::Show(View::Rules) => {
+        Command::Show(view) => show(*view, console).await?,
+        Command::Reload => reload(console).await?,
+        Command::Pause(name) => {
+            peer::pause(console, name, true, guest).await?;
+            Vec::new()
+        }
+        Command::Resume(name) => {
+            peer::pause(console, name, false, guest).await?;
+            Vec::new()
+        }
+        Command::Call(function, _) => vec![vec![call(*function, values, guest, console).await?]],
+        Command::Select(_) | Command::Begin(_) | Command::End(_) | Command::Nothing(_) => Vec::new(),
+    })
+}
+
+async fn call(function: Function, values: &[Value], guest: &Guest, console: &Console) -> Result<Cell, Failure> {
+    Ok(match (function, values) {
+        (Function::Deal, [Value::Number(most)]) if *most > 0 => queue::deal(console, *most, guest).await?.into(),
+        (Function::Deal, [Value::Number(_)]) => {
+            return Err(refusal("22023", "the number of rows to apply must be greater than zero", None));
+        }
+        (Function::Skip, [Value::Number(id)]) => queue::skip(console, *id, guest).await?.into(),
+        (Function::Edit, [Value::Number(id), Value::Text(sql)]) => queue::edit(console, *id, sql, guest).await?.into(),
+        // Null, of which nothing comes.
+        _ => Cell::Null,
+    })
+}
+
+async fn show(view: View, console: &Console) -> Result<Rows, Failure> {
+    Ok(match view {
+        View::Config => config(console),
+        View::Conflicts => conflicts(console).await?,
+        View::Lanes => lanes(console),
+        View::Peers => console.peers.look().await.into_iter().map(peer_row).collect(),
+        View::Queue => queues(console).await?,
+        View::Rules => {
             (1..).zip(&console.config.borrow().tables).map(|(number, rule)| rule_row(number, rule)).collect()
         }
-        Command::Show(View::Sessions) => {
+        View::Sessions => {
             let limit = console.config.borrow().node.max_connections;
             let limit = limit.map(|n| i64::try_from(n.get()).unwrap_or(i64::MAX));
             vec![vec![console.sessions.open_sessions().into(), limit.into()]]
         }
-        Command::Show(View::Ticks) => ticks(console).await?,
-        Command::Show(View::Version) => vec![vec![concat!("pgcanon ", env!("CARGO_PKG_VERSION")).into()]],
-        Command::Reload => reload(console).await?,
-        Command::Begin(_) | Command::End(_) | Command::Set => Vec::new(),
+        View::Status => vec![vec![
+            console.config.borrow().node.name.to_string().into(),
+            env!("CARGO_PKG_VERSION").into(),
+            console.peers.is_capturing().into(),
+            console.peers.latest().into(),
+            console.sessions.open_sessions().into(),
+        ]],
+        View::Ticks => ticks(console).await?,
+        View::Version => vec![vec![concat!("pgcanon ", env!("CARGO_PKG_VERSION")).into()]],
     })
+}
+
+fn peer_row(seen: Seen) -> Vec<Cell> {
+    // Milliseconds are enough to read.
+    let seconds = |s: Option<f64>| s.map(|s| (s * 1000.0).round() / 1000.0);
+    vec![
+        seen.peer.to_string().into(),
+        seen.phase.word().into(),
+        seen.since.into(),
+        seen.applied.map(|applied| applied.tick.0).into(),
+        seen.applied.map(|applied| i64::from(applied.ord)).into(),
+        seen.lag.into(),
+        seconds(seen.lag_seconds).into(),
+        seen.queued.map(|queued| queued.rows).into(),
+        seen.queued.map(|queued| queued.bytes).into(),
+        seconds(seen.queue_age).into(),
+        seen.transactions.into(),
+        seen.retries.into(),
+        seen.trouble.into(),
+    ]
+}
+
+async fn queues(console: &Console) -> Result<Rows, Failure> {
+    let mut waiting = queue::waiting(console).await?;
+    for peer in &console.config.borrow().peers {
+        if !waiting.iter().any(|one| one.peer == peer.name.as_str()) {
+            waiting.push(queue::Waiting { peer: peer.name.to_string(), rows: 0, bytes: 0, oldest: None });
+        }
+    }
+    waiting.sort_by(|a, b| a.peer.cmp(&b.peer));
+    let row = |one: queue::Waiting| vec![one.peer.into(), one.rows.into(), one.bytes.into(), one.oldest.into()];
+    Ok(waiting.into_iter().map(row).collect())
+}
+
+fn config(console: &Console) -> Rows {
+    let (started, now) = (&console.started, console.config.borrow().clone());
+    let restart = started.changes(&now).restart;
+    let mut before = started.shown().into_iter().collect::<std::collections::BTreeMap<_, _>>();
+    let row = |(key, new): (String, String)| {
+        let old = before.remove(&key);
+        if restart.contains(&key) {
+            let after = if new.is_empty() { "(left out)".to_owned() } else { new };
+            return vec![key.into(), old.into(), after.into()];
+        }
+        vec![key.into(), Some(new).filter(|value| !value.is_empty()).into(), Cell::Null]
+    };
+    now.shown().into_iter().map(row).collect()
 }
 
 fn lanes(console: &Console) -> Rows {
@@ -127,11 +299,6 @@ fn rule_row(number: i64, rule: &TableRule) -> Vec<Cell> {
         rule;
     let peers = peers.as_ref().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     let rename: Vec<String> = rename.iter().map(|(peer, name)| format!("{peer} = {name}")).collect();
-    let delivery = match delivery {
-        Delivery::Async => "async".to_owned(),
-        Delivery::Ack(time) => format!("ack within {time:?}"),
-        Delivery::Atomic(time) => format!("atomic within {time:?}"),
-    };
     vec![
         number.into(),
         name.to_string().into(),
@@ -139,49 +306,44 @@ fn rule_row(number: i64, rule: &TableRule) -> Vec<Cell> {
         Some(rename.join(", ")).filter(|text| !text.is_empty()).into(),
         columns.as_ref().map(|names| names.join(", ")).into(),
         filter.clone().into(),
-        delivery.into(),
+        delivery.shown().into(),
         on_error.word().into(),
         triggers.map(Choice::word).into(),
-        conflict.as_ref().map(conflict_text).into(),
+        conflict.as_ref().map(Conflict::shown).into(),
         unreplicable.word().into(),
         ddl.word().into(),
     ]
 }
 
-fn conflict_text(conflict: &Conflict) -> String {
-    let mut text = conflict.resolve.word().to_owned();
-    if matches!(conflict.resolve, Resolve::Last | Resolve::First) {
-        text.push_str(match &conflict.by {
-            ResolveBy::CommitTime => " by commit time",
-            ResolveBy::StatementTime => " by statement time",
-            ResolveBy::Column(_) => " by column ",
-        });
-        if let ResolveBy::Column(column) = &conflict.by {
-            text.push_str(column);
-        }
-    }
-    if let Some(node) = &conflict.prefer {
-        text.push_str(&format!(", prefer {node}"));
-    }
-    text
-}
-
 async fn ticks(console: &Console) -> Result<Rows, Failure> {
-    let Some(control) = &console.control else {
-        let hint = "Set control in the [node] section of the configuration: the ticks are in the node's database.";
-        return Err(refusal("55000", "the proxy has no connection of its own", Some(hint.into())));
-    };
-    let json = control.text(TICKS).await.map_err(|e| no_ticks(&e))?;
-    let unreadable = |e: serde_json::Error| refusal("XX000", &format!("the ticks cannot be read: {e}"), None);
     type Tick = (i64, i64, String, String, Option<String>);
-    let ticks: Vec<Tick> = json.map_or(Ok(Vec::new()), |text| serde_json::from_str(&text)).map_err(unreadable)?;
     let row = |(id, timeline, created, snapshot, deps): Tick| {
         vec![id.into(), timeline.into(), created.into(), snapshot.into(), deps.into()]
     };
-    Ok(ticks.into_iter().map(row).collect())
+    Ok(newest(console, TICKS).await?.into_iter().map(row).collect())
 }
 
-fn no_ticks(error: &ControlError) -> Failure {
+async fn conflicts(console: &Console) -> Result<Rows, Failure> {
+    type Conflict = (i64, String, String, String, String, String, Option<String>, Option<String>);
+    let row = |(id, decided, origin, table, kind, decision, stored, incoming): Conflict| {
+        let texts = [decided, origin, table, kind, decision].map(Cell::from);
+        [Cell::from(id)].into_iter().chain(texts).chain([stored.into(), incoming.into()]).collect()
+    };
+    Ok(newest(console, CONFLICTS).await?.into_iter().map(row).collect())
+}
+
+/// What a query says in one JSON array.
+async fn newest<T: serde::de::DeserializeOwned>(console: &Console, sql: &'static str) -> Result<Vec<T>, Failure> {
+    let Some(control) = &console.control else {
+        let hint = "Set control in the [node] section of the configuration: this is in the node's database.";
+        return Err(refusal("55000", "the proxy has no connection of its own", Some(hint.into())));
+    };
+    let json = control.text(sql).await.map_err(|e| no_answer(&e))?;
+    let unreadable = |e: serde_json::Error| refusal("XX000", &format!("the answer cannot be read: {e}"), None);
+    json.map_or(Ok(Vec::new()), |text| serde_json::from_str(&text)).map_err(unreadable)
+}
+
+fn no_answer(error: &ControlError) -> Failure {
     let code = match error {
         ControlError::Query(e) => e.code(),
         _ => None,

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 /// The content of a plain, national, escape or dollar-quoted string; None for others, and for escapes that are not
 /// what they seem.
-pub(super) fn decode(kind: TokenKind, text: &[u8], encoding: ClientEncoding) -> Option<Cow<'_, [u8]>> {
+#[must_use]
+pub fn decode(kind: TokenKind, text: &[u8], encoding: ClientEncoding) -> Option<Cow<'_, [u8]>> {
     match kind {
         TokenKind::DollarString => {
             let tag = text.iter().skip(1).position(|&b| b == b'$')? + 2;

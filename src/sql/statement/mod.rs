@@ -22,6 +22,7 @@ mod word;
 use crate::sql::Name;
 
 pub use head::read;
+pub use literal::decode as string_content;
 
 /// The bytes `start..end` of a statement's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
