@@ -208,7 +208,7 @@ async fn skip(client: &Client, args: &Skip) -> Result<bool, QueueError> {
     let mut all = true;
     for id in &args.ids {
         let answer = ask(client, &format!("select skip_sync_err_rec({id})")).await?;
-        all &= told(*id, answer.get(0, "skip_sync_err_rec") == &true, "skipped", args.json);
+        all &= told(*id, *answer.get(0, "skip_sync_err_rec") == true, "skipped", args.json);
     }
     Ok(all)
 }

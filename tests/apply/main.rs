@@ -10,4 +10,3 @@ mod made;
 mod nodes;
 mod once;
 mod site;
-mod speed;
