@@ -38,7 +38,8 @@ impl Mesh {
     /// How far everybody is.
     fn state(&self) -> String {
         let one = |name: &str| {
-            let sql = "select (select count(*) from pgcanon.journal), (select max(id) from pgcanon.tick), (select string_agg(format('%s of %s', (tick, ord), origin), ', ') from pgcanon.progress)";
+            let sql = "select (select count(*) from pgcanon.journal), (select max(id) from pgcanon.tick), \
+                 (select string_agg(format('%s of %s', (tick, ord), origin), ', ') from pgcanon.progress)";
             format!("  {name}: journal rows, last tick, progress: {}\n", self.node(name).sql(sql))
         };
         self.names().map(one).collect()

@@ -161,7 +161,10 @@ fn write(s: &mut Session, (n, kind, values): (usize, &str, &[&str])) {
 
 /// All rows of all tables, as text and as far as there is such a thing in binary.
 fn everything(mesh: &Mesh, node: &str) -> String {
-    let sends = mesh.node(node).sql("select coalesce(string_agg(a.attrelid::regclass::text, ' '), '') from pg_attribute a join pg_type t on t.oid = a.atttypid where a.attname = 'v' and t.typsend <> 0 and t.oid < 16384");
+    let sends = mesh.node(node).sql(
+        "select coalesce(string_agg(a.attrelid::regclass::text, ' '), '') from pg_attribute a join pg_type t on t.oid = a.atttypid \
+         where a.attname = 'v' and t.typsend <> 0 and t.oid < 16384",
+    );
     let sends: Vec<&str> = sends.split(' ').collect();
     let one = |(n, kind, _): (usize, &str, &[&str])| {
         let t = format!("k_{n}");
@@ -181,7 +184,10 @@ fn a7_every_type_arrives() {
         Member::new("b", server(Pg::V18, 'b'), &tables(OWN.iter().rev()), rules),
     ]);
     // None is forgotten: base types and ranges that are nobody's arrays.
-    let built_in = mesh.node("a").sql("select string_agg(typname, ' ') from pg_type where typtype in ('b', 'r', 'm') and typcategory <> 'A' and oid < 16384 and typnamespace = 'pg_catalog'::regnamespace");
+    let built_in = mesh.node("a").sql(
+        "select string_agg(typname, ' ') from pg_type where typtype in ('b', 'r', 'm') and typcategory <> 'A' and oid < 16384 \
+         and typnamespace = 'pg_catalog'::regnamespace",
+    );
     let known = |name: &&str| {
         let bare = |kind: &str| kind.split('(').next().unwrap_or(kind).trim_matches('"') == *name;
         NO_VALUES.contains(name) || KINDS.iter().any(|(kind, _)| bare(kind))
@@ -197,8 +203,8 @@ fn a7_every_type_arrives() {
         let same = || ["a", "b"].map(|node| (node, everything(&mesh, node)));
         mesh.assert_same(&same());
         // A session that shows its values in its own way.
-        s.ok("set datestyle = 'German'; set timezone = 'Asia/Kolkata'; set intervalstyle = 'sql_standard'; set extra_float_digits = -10; \
-              set bytea_output = 'escape'; set xmloption = 'document'");
+        s.ok("set datestyle = 'German'; set timezone = 'Asia/Kolkata'; set intervalstyle = 'sql_standard'; \
+              set extra_float_digits = -10; set bytea_output = 'escape'; set xmloption = 'document'");
         for (n, kind, _) in kinds() {
             s.ok(&format!("insert into k_{n} select id + 5000, v, vs from k_{n} where id < 5000"));
             s.ok(&format!("update k_{n} set vs = array_append(vs, v) where id > 5000"));

@@ -69,7 +69,10 @@ fn write(s: &mut Session, (schema, table): &(String, String), k: i32) {
     s.ok(&format!("update {t} set v = {t}.v || '.' where {t}.id = {k} + 1"));
     s.ok(&format!("update only {t} as {bare} set v = {bare}.v || '!' where {bare}.id = {k} + 1"));
     s.bound(&format!("update {bare} as x set n = x.n + $1 where x.id = $2"), &[Some("3"), Some(&(k + 2).to_string())]);
-    s.ok(&format!("insert into {bare} as o (id, v) values ({k} + 1, 'up') on conflict (id) do update set n = o.n + 1, v = excluded.v"));
+    s.ok(&format!(
+        "insert into {bare} as o (id, v) values ({k} + 1, 'up') \
+         on conflict (id) do update set n = o.n + 1, v = excluded.v"
+    ));
     s.ok(&format!("insert into {bare} (id, v) values ({k} + 1, 'up') on conflict (id) do update set n = {bare}.n + 1"));
     s.ok(&format!("insert into {t} select {k} + i, 'many' || random() from generate_series(3, 20) i"));
     s.ok(&format!("update {bare} set v = v || now() from generate_series(1, 5) i where {bare}.id = {k} + i"));
@@ -139,11 +142,15 @@ fn the_same_name_in_two_schemas_that_change_places() {
             write(&mut s, if node == "a" { &table.a } else { &table.b }, k + 10_000 * i);
         }
         // More than one of them in a statement, and in a transaction.
-        s.ok("begin; set local search_path = one; update t set v = 'in one'; set local search_path = two, one; update t set v = 'in two'; commit");
+        s.ok("begin; set local search_path = one; update t set v = 'in one'; \
+             set local search_path = two, one; update t set v = 'in two'; commit");
         s.ok("insert into one.t (id, v) select id + 100000, v || two.t.v from two.t");
         s.ok("update one.t set v = (select max(v) from two.t) where id % 2 = 0");
         s.ok("delete from three.t using one.t where three.t.id = one.t.id");
-        s.ok(&format!("set search_path = three; insert into t values (-{k}, 'three'); set search_path = one; insert into t values (-{k}, 'one')"));
+        s.ok(&format!(
+            "set search_path = three; insert into t \
+             values (-{k}, 'three'); set search_path = one; insert into t values (-{k}, 'one')"
+        ));
         s.ok(&format!(
             "update t set v = v || '!' where id = -{k}; set search_path = two; insert into t values (-{k}, 'two')"
         ));
@@ -173,9 +180,18 @@ fn a_word_that_is_much_else_in_the_statement() {
         for (full, bare) in words {
             let schema = &full[..full.find('.').expect("a schema")];
             s.ok(&format!("set search_path = {schema}"));
-            s.ok(&format!("insert into {full} (id, info, loc, v, remote, local) values ({k}+1, 'info', 'loc', 'remote.info', 'local.loc', '{full}')"));
-            s.ok(&format!("insert /* into info */ into -- loc\n {bare} (id, info, loc, v) values ({k}+2, $${bare}$$, $loc$ info $loc$, U&'loc')"));
-            s.ok(&format!("update {bare} set info = 'info', loc = 'loc' || v, v = v || 'info.info' where id = {k}+1 /* {full} info */"));
+            s.ok(&format!(
+                "insert into {full} (id, info, loc, v, remote, local) values ({k}+1, 'info', 'loc', \
+                 'remote.info', 'local.loc', '{full}')"
+            ));
+            s.ok(&format!(
+                "insert /* into info */ into -- loc\n {bare} (id, info, loc, v) values ({k}+2, $${bare}$$, \
+                  $loc$ info $loc$, U&'loc')"
+            ));
+            s.ok(&format!(
+                "update {bare} set info = 'info', \
+                 loc = 'loc' || v, v = v || 'info.info' where id = {k}+1 /* {full} info */"
+            ));
             s.ok(&format!("update {bare} info set info = info.info || 'x' where info.id = {k}+1"));
             s.ok(&format!("update {bare} as loc set loc = loc.loc || 'x' where loc.id = {k}+1"));
             s.ok(&format!("update {full} v set v = v.v || v.loc where v.id = {k}+1"));
@@ -187,10 +203,20 @@ fn a_word_that_is_much_else_in_the_statement() {
                 &format!("update {bare} set info = $1, loc = $2 where id = $3"),
                 &[Some(full), Some("remote.info"), Some(&(k + 2).to_string())],
             );
-            s.ok(&format!("insert into {bare} as info (id, info) values ({k}+1, 'loc') on conflict (id) do update set info = info.info || excluded.info, loc = 'info'"));
-            s.ok(&format!("insert into {bare} (id, loc) values ({k}+1, 'info') on conflict (id) do update set loc = {bare}.loc || excluded.loc"));
-            s.ok(&format!("insert into {bare} (id, info) select {k} + 10 + i, 'info' || random() from generate_series(1, 5) loc(i), (select 1) info"));
-            s.ok(&format!("with info as (select 1 as loc) update {bare} set info = 'loc', loc = (select max(loc) from info) where id = {k}+11"));
+            s.ok(&format!(
+                "insert into {bare} as info (id, info) values ({k}+1, 'loc') \
+                 on conflict (id) do update set info = info.info || excluded.info, loc = 'info'"
+            ));
+            s.ok(&format!(
+                "insert into {bare} (id, loc) values ({k}+1, 'info') \
+                 on conflict (id) do update set loc = {bare}.loc || excluded.loc"
+            ));
+            s.ok(&format!("insert into {bare} (id, info) select {k} + 10 + i, 'info' || random() from generate_series(1, 5) loc(i), \
+                 (select 1) info"));
+            s.ok(&format!(
+                "with info as (select 1 as loc) update {bare} set info = 'loc', \
+                 loc = (select max(loc) from info) where id = {k}+11"
+            ));
             s.ok(&format!("delete from {bare} info where info.id = {k}+12 and info.info like 'info%'"));
             s.ok(&format!("delete from {full} where {bare}.id = {k}+13 and {bare}.loc is null"));
             s.ok(&format!(

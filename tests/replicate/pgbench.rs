@@ -50,7 +50,8 @@ fn tpc_b(mesh: &Mesh, how: [&[&str]; 2], transactions: u32) {
     }
     for node in ["a", "b"] {
         let sums = "select (select count(*) from pgbench_history), (select sum(delta) from pgbench_history) = all (array[\
-            (select sum(abalance) from pgbench_accounts), (select sum(tbalance) from pgbench_tellers), (select sum(bbalance) from pgbench_branches)])";
+            (select sum(abalance) from pgbench_accounts), (select sum(tbalance) from pgbench_tellers), \
+            (select sum(bbalance) from pgbench_branches)])";
         assert_eq!(mesh.node(node).sql(sums), format!("{transactions}|t"), "{node}");
     }
 }

@@ -174,7 +174,10 @@ fn a7_a_megabyte_arrives_byte_for_byte() {
     }
     s.ok(&format!("insert into {t} (pk1, pk2, info) values (1, 'literal', {})", literal(&text)));
     s.bound(&format!("insert into {t} (pk1, pk2, info) values ($1, 'bound', $2)"), &[Some("2"), Some(&text)]);
-    s.ok(&format!("insert into {t} select i, 'made', string_agg(md5(random()::text), '') from generate_series(3, 6) i, generate_series(1, 32768) group by i"));
+    s.ok(&format!(
+        "insert into {t} select i, 'made', string_agg(md5(random()::text), '') \
+         from generate_series(3, 6) i, generate_series(1, 32768) group by i"
+    ));
     s.ok(&format!("update {t} set info = info || now() where pk1 = 1"));
     s.ok(&format!("update {t} set info = upper(info) where pk1 = 2 and pk2 = 'bound'"));
     let line = format!("7\tcopied\t{}\t\\N\t\\N\n", copied(&text));
