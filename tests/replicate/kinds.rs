@@ -125,7 +125,7 @@ fn kinds() -> impl Iterator<Item = (usize, &'static str, &'static [&'static str]
 fn tables(own: impl Iterator<Item = &'static &'static str>) -> String {
     let mut sql: Vec<String> = own.map(|sql| (*sql).to_owned()).collect();
     // What a user may make of a text; reading a value is something else.
-    sql.push("create function odd(text) returns odd language sql immutable as 'select row(0)::odd'".to_owned());
+    sql.push("create function odd(text) returns odd language sql immutable as 'select row(0)::public.odd'".to_owned());
     sql.push("create cast (text as odd) with function odd(text)".to_owned());
     sql.extend(kinds().map(|(n, kind, _)| format!("create table k_{n} (id int primary key, v {kind}, vs {kind}[])")));
     sql.join(";")
