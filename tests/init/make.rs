@@ -22,10 +22,10 @@ fn a_superuser_makes_all_of_it_and_a_second_run_finds_nothing_to_do(cluster: &Cl
     assert_eq!(out.matches("migration 1").count(), 1, "{out}");
     assert_eq!(
         cluster.psql(TABLES),
-        "conflict:r error_queue:r journal:p journal_0:r journal_1:r journal_2:r meta:r migration:r progress:r tick:r \
-         tombstone:r"
+        "applied:r conflict:r error_queue:r journal:p journal_0:r journal_1:r journal_2:r meta:r migration:r peer:r \
+         progress:r tick:r tombstone:r"
     );
-    assert_eq!(cluster.psql("select version, name from pgcanon.migration"), "1|base");
+    assert_eq!(cluster.psql("select version, name from pgcanon.migration order by 1"), "1|base\n2|forward");
     assert_eq!(cluster.psql("select length(value) from pgcanon.meta where key = 'cluster_key'"), "64");
     assert_eq!(cluster.psql("select value from pgcanon.meta where key = 'slot'"), "0");
     assert_eq!(
