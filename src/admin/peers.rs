@@ -159,8 +159,12 @@ impl Seen {
         let elsewhere = status.phase == Phase::Elsewhere;
         let applied = status.applied.filter(|_| !elsewhere);
         // A tick in which nothing was for the peer is passed without being applied.
-        let passed = Some(status.passed.0).filter(|_| status.phase == Phase::Live);
-        let reached = applied.map(|applied| applied.tick.0).max(passed);
+        let known = |tick: i64, sure: bool| Some(tick).filter(|tick| sure || *tick > 0);
+        let live = status.phase == Phase::Live;
+        let passed = if live { known(status.passed.0, true) } else { None };
+        let reached = applied.map(|applied| applied.tick.0).max(passed).max(known(status.reached.0.0, live));
+        // Without a first tick there is nothing to be behind of.
+        let latest = latest.or(live.then_some(0));
         let lag = reached.zip(latest).map(|(reached, latest)| latest.saturating_sub(reached).max(0));
         Self {
             peer: peer.clone(),
@@ -300,6 +304,18 @@ mod tests {
     #[test]
     fn what_is_passed_because_it_is_queued_is_not_applied() {
         assert_eq!(seen(Phase::Spilling, 4, 10).lag, Some(6));
+    }
+
+    #[test]
+    fn before_the_first_tick_nobody_is_behind() {
+        let status = Status { phase: Phase::Live, ..Status::default() };
+        assert_eq!(Seen::of(&NodeName::new("b").unwrap(), &status, None).lag, Some(0));
+    }
+
+    #[test]
+    fn what_a_peer_had_when_it_was_lost_it_has() {
+        let status = Status { phase: Phase::Paused, reached: (TickId(8), i32::MAX), ..Status::default() };
+        assert_eq!(Seen::of(&NodeName::new("b").unwrap(), &status, Some(10)).lag, Some(2));
     }
 
     #[test]

@@ -271,7 +271,7 @@ fn own_address(
     let addr = s.reading().parse(&item, listen::socket_addr)?;
     if key == "admin" && !addr.ip().to_canonical().is_loopback() {
         let message =
-            format!("`{addr}` can be reached from other machines, and the console asks nobody for a password");
+            format!("`{addr}` can be reached from other machines, and what the console says is not encrypted");
         s.reading().object(&item, Complaint::new(message).suggest(Some(format!("127.0.0.1:{}", addr.port()))));
     }
     let whose = if clash(listen, &Listen::Tcp { host: BindHost::Addr(addr.ip()), port: addr.port() }) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::common::session::Session;
 use super::common::{Cluster, Pg, Proxy, eventually};
 use super::site::Site;
 
@@ -34,7 +35,9 @@ fn the_dashboard_shows_what_there_is() {
         .filter(|word| word.starts_with("pgcanon_"))
         .collect();
     assert!(named.len() > 8, "{named:?}");
-    let proxy = Proxy::start(&Cluster::shared(Pg::V15), "");
+    let proxy = Proxy::start(&Cluster::shared(Pg::V15), "[[allow]]\nuser = \"nobody\"\n");
+    // What counts by reason is there when there has been one.
+    assert!(Session::try_open(&proxy.tcp(), "somebody", "postgres").is_err());
     let text = proxy.metrics();
     let kinds = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     let there: BTreeSet<String> =

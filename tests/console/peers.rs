@@ -60,19 +60,20 @@ fn the_queue_can_be_read_as_a_table_and_nothing_else_can() {
 #[test]
 fn a_paused_peer_gets_nothing_until_it_is_resumed() {
     let site = Site::peers(&["b"], "");
-    site.until("b", "live");
+    site.client().ok("insert into t values (1, 'x')");
+    eventually("the first row on b", || (site.b.sql("select count(*) from t") == "1").then_some(()));
     assert_eq!(shown(&site.proxy, "pause b"), "PAUSE\n");
     site.until("b", "paused");
-    site.client().ok("insert into t values (1, 'x')");
+    site.client().ok("insert into t values (2, 'x')");
     eventually("b to be behind", || {
         site.peer("b", &["lag_ticks"])[0].parse::<u32>().is_ok_and(|lag| lag > 0).then_some(())
     });
     assert!(site.fails("pause B2").contains("HINT:  The peers are b."));
     assert!(site.fails("resume").contains("42601: the name of a peer is missing"));
-    assert_eq!(site.b.sql("select count(*) from t"), "0");
+    assert_eq!(site.b.sql("select count(*) from t"), "1");
     assert_eq!(shown(&site.proxy, "resume \"b\";"), "RESUME\n");
     site.until("b", "live");
-    eventually("the row on b", || (site.b.sql("select count(*) from t") == "1").then_some(()));
+    eventually("the row on b", || (site.b.sql("select count(*) from t") == "2").then_some(()));
 }
 
 /// A site whose peer has a row in the way of the first of three.

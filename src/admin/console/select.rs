@@ -11,8 +11,8 @@ const VIEW: &str = "sync_err_rec";
 /// Where it is.
 const SCHEMA: &str = "pgcanon";
 
-/// Functions that say nothing but what their arguments do, or what time it is. Among them are words that stand before a
-/// parenthesis and call nothing.
+/// Functions that say nothing but what their arguments do, or what time it is, and what pools of connections call for fear of
+/// locks. Among them are words that stand before a parenthesis and call nothing.
 const FUNCTIONS: &[&str] = &[
     "abs",
     "age",
@@ -62,6 +62,7 @@ const FUNCTIONS: &[&str] = &[
     "numeric",
     "octet_length",
     "overlay",
+    "pg_advisory_unlock_all",
     "position",
     "rank",
     "regexp_match",

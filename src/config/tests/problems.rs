@@ -92,7 +92,7 @@ fn listen_entries_have_the_line_of_their_own() {
     for beyond in ["*:7", "10.0.0.1:7", "[::]:7"] {
         let found = node_problems(&format!("admin = \"{beyond}\""));
         assert!(found.len() == 1 && found[0].starts_with("3: node.admin: "), "{found:?}");
-        assert!(found[0].ends_with("can be reached from other machines, and the console asks nobody for a password; did you mean `127.0.0.1:7`?"), "{found:?}");
+        assert!(found[0].ends_with("can be reached from other machines, and what the console says is not encrypted; did you mean `127.0.0.1:7`?"), "{found:?}");
     }
 }
 
@@ -298,4 +298,41 @@ fn functions_are_named_without_arguments_and_once() {
             "6: capture.written: unknown key; did you mean `writing`?",
         ]
     );
+}
+
+#[test]
+fn a_user_of_the_console_has_one_name_and_one_password() {
+    let site = Site::new();
+    std::fs::write(site.path("certs/pgpass"), "from a file\r\n").unwrap();
+    let config =
+        site.load("[node]\nname = \"a\"\n[[console_user]]\nname = \"op\"\npassword_file = \"certs/pgpass\"\n").unwrap();
+    assert_eq!(config.console_users[0].password.expose(), "from a file");
+    assert_eq!(config.console_users[0].may, crate::config::May::Look);
+    let section = |rest: &str| format!("[node]\nname = \"a\"\n[[console_user]]\n{rest}");
+    for (rest, wanted) in [
+        ("password = \"x\"", "3: console_user.name: missing: the name to log in with"),
+        ("name = \"op\"", "3: console_user.password: missing: a password"),
+        ("name = \"op\"\npassword = \"\"", "5: console_user.password: an empty password would let in anybody"),
+        ("name = \"\"\npassword = \"x\"", "4: console_user.name: this names nobody"),
+        ("name = \"op\"\npassword_file = \"certs/server.crt\"", "5: console_user.password_file: others can get at"),
+        (
+            "name = \"op\"\npassword = \"x\"\npassword_file = \"certs/pgpass\"",
+            "5: console_user.password: there is a password_file, too",
+        ),
+        (
+            "name = \"op\"\npassword = \"x\"\nmay = \"acts\"",
+            "6: console_user.may: `acts` is not allowed here; it takes `look` or `act`; did you mean `act`?",
+        ),
+        (
+            "name = \"op\"\npassword = \"x\"\n[[console_user]]\nname = \"op\"\npassword = \"y\"",
+            "7: console_user.name: another user of the console is named `op` already",
+        ),
+        (
+            "name = \"op\"\npasword = \"x\"\npassword = \"x\"",
+            "5: console_user.pasword: unknown key; did you mean `password`?",
+        ),
+    ] {
+        let found = problems(&section(rest));
+        assert!(found.iter().any(|problem| problem.starts_with(wanted)), "{rest}: {found:?}");
+    }
 }

@@ -118,3 +118,10 @@ fn the_order_of_rules_is_a_change() {
     let swapped = OLD.replace("s.t", "X").replace("s.*", "s.t").replace('X', "s.*");
     assert_eq!(changes(OLD, &swapped).live, ["table (order)"]);
 }
+
+#[test]
+fn users_of_the_console_change_at_once() {
+    let with = |password: &str| format!("{OLD}[[console_user]]\nname = \"op\"\npassword = \"{password}\"\n");
+    let found = changes(&with("one"), &with("two"));
+    assert_eq!((found.live, found.restart), (vec!["console_user".to_owned()], Vec::new()));
+}

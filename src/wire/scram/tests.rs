@@ -250,6 +250,19 @@ fn a_doomed_verifier_looks_like_any_other_and_admits_nobody() {
 }
 
 #[test]
+fn a_verifier_of_our_own_admits_its_password_and_looks_like_one_of_nobody() {
+    let made = |password| Verifier::of_password(b"secret", "alice", password);
+    let admits =
+        |verifier: Verifier| exchange(&mut ScramServer::new(verifier, None).unwrap(), SCRAM_SHA_256, &PLAIN).map(drop);
+    assert_eq!(admits(made(Some(PASSWORD))), Ok(()));
+    assert_eq!(admits(made(Some("correct house"))), Err(ScramError::WrongProof));
+    assert_eq!(admits(made(None)), Err(ScramError::WrongProof));
+    assert_eq!(made(Some(PASSWORD)).salt, made(None).salt);
+    // Clients send the normal form of what was typed: here a no-break space is one that breaks.
+    assert_eq!(admits(made(Some("correct\u{a0}horse"))), Ok(()));
+}
+
+#[test]
 fn a_first_message_may_come_in_a_message_of_its_own() {
     let mut server = ScramServer::new(alice(), None).unwrap();
     let empty = InitialResponse { mechanism: SCRAM_SHA_256.as_bytes(), data: None }.encode();
