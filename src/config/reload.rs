@@ -105,11 +105,11 @@ fn peers(changes: &mut Changes, old: &[Peer], new: &[Peer]) {
         let find = |peers: &'_ [Peer]| peers.iter().find(|p| p.name == *name).cloned();
         match (find(old), find(new)) {
             (Some(Peer { name: _, connect, spill_after, max_queue_bytes }), Some(new)) => {
-                changes.live(&format!("peer.{name}.connect"), &connect, &new.connect);
-                changes.live(&format!("peer.{name}.spill_after"), &spill_after, &new.spill_after);
-                changes.live(&format!("peer.{name}.max_queue_bytes"), &max_queue_bytes, &new.max_queue_bytes);
+                changes.restart(&format!("peer.{name}.connect"), &connect, &new.connect);
+                changes.restart(&format!("peer.{name}.spill_after"), &spill_after, &new.spill_after);
+                changes.restart(&format!("peer.{name}.max_queue_bytes"), &max_queue_bytes, &new.max_queue_bytes);
             }
-            (old, new) => changes.live(&format!("peer.{name}"), &old, &new),
+            (old, new) => changes.restart(&format!("peer.{name}"), &old, &new),
         }
     }
 }

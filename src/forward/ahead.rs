@@ -125,7 +125,14 @@ impl Task {
                 return Ok(stop);
             }
             while let Some(item) = self.reader.next().await? {
-                let bytes = if let Item::Entry(entry) = &item { entry.body.len() } else { 0 };
+                let bytes = match &item {
+                    Item::Entry(entry) => entry.body.len(),
+                    Item::Forged { xid, lsn, why } => {
+                        tracing::error!(%xid, %lsn, %why, "a row in the journal that no proxy has written: it counts for nothing");
+                        0
+                    }
+                    _ => 0,
+                };
                 if let Some(stop) = self.send(turn, Read::Item(item), bytes).await {
                     return Ok(stop);
                 }

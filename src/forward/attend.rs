@@ -85,7 +85,7 @@ impl<'a> Attendant<'a> {
         wishes: &'a mut mpsc::Receiver<Command>,
     ) -> Result<Self, ForwardError> {
         let store = loop {
-            if let Some(store) = Store::open(own(o).await?, &o.peer.name).await? {
+            if let Some(store) = Store::open(own(o).await?, &o.node, &o.peer.name).await? {
                 break store;
             }
             status.send_modify(|status| status.turn(Phase::Elsewhere));

@@ -17,6 +17,7 @@ pub(super) const WHOLE: i32 = i32::MAX;
 /// Nobody else changes it while this is there, but for the operator, who takes rows away or gives them another text.
 pub(super) struct Store {
     client: Client,
+    node: String,
     peer: String,
 }
 
@@ -74,11 +75,15 @@ pub(super) struct Waiting {
 
 impl Store {
     /// Takes over a connection to the node; none where another proxy of the node sees to this peer.
-    pub(super) async fn open(client: Client, peer: &NodeName) -> Result<Option<Self>, tokio_postgres::Error> {
+    pub(super) async fn open(
+        client: Client,
+        node: &NodeName,
+        peer: &NodeName,
+    ) -> Result<Option<Self>, tokio_postgres::Error> {
         client.batch_execute("SET search_path = ''; SET default_transaction_isolation = 'read committed'").await?;
         let number = lock("pgcanon 2026-11 forward lock", peer);
         let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&number]).await?;
-        let store = Self { client, peer: peer.to_string() };
+        let store = Self { client, node: node.to_string(), peer: peer.to_string() };
         Ok(row.try_get::<_, bool>(0)?.then_some(store))
     }
 
@@ -225,10 +230,10 @@ impl Store {
     pub(super) async fn discard(&self, id: i64, why: &Rejection) -> Result<(), tokio_postgres::Error> {
         let sql = "WITH gone AS (DELETE FROM pgcanon.error_queue WHERE id = $1 RETURNING *) \
             INSERT INTO pgcanon.conflict (origin, tick, ord, nsp_name, table_name, kind, decision, incoming) \
-            SELECT dst_server, tick, ord, nsp_name, table_name, 'rejected', 'discarded', \
-                jsonb_build_object('query', dst_query, 'sqlstate', $2::text, 'message', $3::text) \
+            SELECT $4, tick, ord, nsp_name, table_name, 'rejected', 'discarded', \
+                jsonb_build_object('peer', dst_server, 'query', dst_query, 'sqlstate', $2::text, 'message', $3::text) \
             FROM gone";
-        self.client.execute(sql, &[&id, &why.sqlstate, &why.message]).await.map(drop)
+        self.client.execute(sql, &[&id, &why.sqlstate, &why.message, &self.node]).await.map(drop)
     }
 
     /// Gives the peer up: what waits for it is of no use any more.

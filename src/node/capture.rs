@@ -12,7 +12,7 @@ use crate::capture::lanes::Lanes;
 use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
-use crate::config::{Config, NodeName, Peer};
+use crate::config::{Config, Delivery, NodeName, OnError, Peer, TableRule};
 use crate::forward::{self, Forwarder, Handle};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
@@ -132,6 +132,7 @@ impl Plan {
         let catalogs = Catalogs::start(self.control.clone(), self.wanted.clone(), Pace::default());
         let Some(catalog) = catalogs.get().await else { return };
         Self::warn_of_triggers(&catalog);
+        Self::warn_of_plans(&catalog.rules);
         // Until a peer has said how far it is, it may need everything.
         let first = if self.peers.is_empty() { Passed::All } else { Passed::UpTo(TickId(0)) };
         let (all_passed, passed) = watch::channel(first);
@@ -175,6 +176,22 @@ impl Plan {
         let settings = self.control.borrow().clone();
         let client = settings.connect().await?;
         Ok(access::key(&client, self.file_key.as_ref()).await?)
+    }
+
+    /// What rules say and this version does not do.
+    fn warn_of_plans(rules: &[TableRule]) {
+        for rule in rules {
+            let name = &rule.name;
+            if matches!(rule.delivery, Delivery::Atomic(_)) {
+                warn!(rule = %name, "delivery = \"atomic\" delivers as \"async\" in this version");
+            }
+            if rule.on_error == OnError::Park {
+                warn!(rule = %name, "on_error = \"park\" does what \"stall\" does in this version");
+            }
+            if rule.conflict.is_some() {
+                warn!(rule = %name, "conflict is not used in this version: a change that meets another row is rejected");
+            }
+        }
     }
 
     /// Neither firing nor skipping is right for every trigger on the peer (§6).

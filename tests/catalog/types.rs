@@ -41,8 +41,8 @@ fn every_type_of_the_server_has_its_sort(pg: Pg) {
         assert_eq!(table.columns.len(), list.split_whitespace().count());
         for column in &table.columns {
             assert_eq!(column.sort, sort, "{column:?}");
-            let by_name =
-                ["regclass", "regproc", "regrole", "aclitem", "regclass[]"].contains(&column.type_name.as_str());
+            let by_name = ["regclass", "regproc", "regrole", "aclitem", "regclass[]", "int2vector"]
+                .contains(&column.type_name.as_str());
             let travels = if by_name { Travels::Text } else { Travels::Binary };
             assert_eq!(column.travels, travels, "{column:?}");
             let moments = match column.name.as_bytes() {

@@ -69,8 +69,8 @@ const KINDS: &[(&str, &[&str])] = &[
     ("cid", &["7"]),
     ("tid", &["(1,2)"]),
     // None that is empty: the server itself cannot read the binary form that it sends of those.
-    ("oidvector", &["1 2 3"]),
-    ("int2vector", &["1 2 3"]),
+    ("oidvector", &["1 2 3", ""]),
+    ("int2vector", &["1 2 3", ""]),
     ("refcursor", &["a cursor"]),
     ("aclitem", &["postgres=r/postgres"]),
     ("regclass", &["pg_class", "0"]),
