@@ -32,18 +32,6 @@ FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::
 /// As a tick: behind all of them.
 const NEVER: i64 = i64::MAX;
 
-const PHASES: [Phase; 9] = [
-    Phase::Connecting,
-    Phase::Live,
-    Phase::Unreachable,
-    Phase::Spilling,
-    Phase::Draining,
-    Phase::Stalled,
-    Phase::Paused,
-    Phase::Evicted,
-    Phase::Elsewhere,
-];
-
 /// Who forwards, and to what end; nobody until everything is ready.
 #[derive(Clone, Default)]
 pub struct Forwarding {
@@ -274,7 +262,7 @@ fn state(encoder: &mut DescriptorEncoder<'_>, seen: &[Seen]) -> fmt::Result {
     let help = "1 for the state that the peer is in, 0 for the others";
     let mut metric = encoder.encode_descriptor("peer_state", help, None, MetricType::Gauge)?;
     for one in seen {
-        for phase in PHASES {
+        for phase in Phase::ALL {
             let labels = [("peer", one.peer.as_str()), ("state", phase.word())];
             metric.encode_family(&labels)?.encode_gauge(&i64::from(one.phase == phase))?;
         }

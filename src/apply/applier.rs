@@ -124,12 +124,6 @@ impl Applier {
         self.route.of(&head.schema, &head.table)
     }
 
-    /// Other rules, from the next entry on.
-    pub fn set_route(&mut self, route: Route) {
-        self.route = route;
-        self.shapes.clear();
-    }
-
     pub(super) fn route(&mut self) -> &mut Route {
         &mut self.route
     }
@@ -225,6 +219,11 @@ impl Applier {
         self.line.check()?;
         self.end_of_source()?;
         let at = self.opened()?.source.ok_or(ApplyError::Misuse("a commit of nothing"))?;
+        self.end(at).await
+    }
+
+    /// Commits what is open, and that the peer is there.
+    async fn end(&mut self, at: Progress) -> Result<(), ApplyError> {
         self.note(at);
         // The counts must be right before anything is final; meanwhile nothing is left for the peer to do.
         self.line.answered().await?;
@@ -287,12 +286,7 @@ impl Applier {
         if let Some(confirmed) = self.confirmed {
             self.begin(Mode { durable: true, ..Mode::default() })?;
             // Any change will do.
-            self.note(confirmed);
-            self.line.answered().await?;
-            self.own(COMMIT, &[], &[], Expect::Commit);
-            self.line.sync();
-            self.sent.push_back(confirmed);
-            self.open = None;
+            self.end(confirmed).await?;
             self.settle().await?;
         }
         Ok(self.confirmed)
@@ -354,7 +348,7 @@ impl Applier {
         if replica && !self.skips_triggers {
             let message = format!("the rule of {} says triggers = \"skip\", which the role may not do", to.source);
             let mut rejection = Rejection::own("42501", message, self.at(0));
-            let user = super::quote::ident(&self.user, "UTF8");
+            let user = crate::sql::quote::ident(&self.user, "UTF8");
             let hint = format!("GRANT SET ON PARAMETER session_replication_role TO {user}, as a superuser of the peer");
             rejection.hint = Some(hint);
             return Err(self.line.fail(rejection));
@@ -435,7 +429,7 @@ impl Applier {
         let open = self.opened()?;
         if open.encoding != encoding {
             open.encoding = encoding.to_owned();
-            self.plain(format!("SET LOCAL client_encoding = {}", super::quote::literal(encoding)).as_bytes());
+            self.plain(format!("SET LOCAL client_encoding = {}", crate::sql::quote::literal(encoding)).as_bytes());
         }
         Ok(())
     }

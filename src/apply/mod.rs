@@ -8,7 +8,6 @@
 mod applier;
 mod error;
 mod line;
-mod quote;
 mod repeats;
 mod route;
 mod rows;

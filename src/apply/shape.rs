@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::quote::{ident, table};
 use super::route::Destination;
 use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Op};
 use crate::journal::image::{Image, Value};
+use crate::sql::quote::{ident, table};
 
 /// `text` and `text[]`.
 const TEXT: u32 = 25;

@@ -1,9 +1,8 @@
 //! A statement's text with the peer's names in it: put in at the places that capture has noted, never by replacing words (§6).
 
-use super::quote;
 use super::route::Destination;
 use crate::journal::entry::{Head, Op, Text};
-use crate::sql::{ClientEncoding, LexOptions, Lexer, Name, Token, TokenKind, ident};
+use crate::sql::{ClientEncoding, LexOptions, Lexer, Name, Token, TokenKind, ident, quote};
 
 /// Why a text cannot go to this peer.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use super::applier::Applier;
 use super::error::{ApplyError, NOT_ROUTED, Rejection};
 use super::line::{Expect, Param};
-use super::quote;
 use super::repeats::Use;
 use super::route::Destination;
 use super::session::{base, text_array};
 use super::shape::TEXT_ARRAY;
 use super::text::{BadText, renamed};
 use crate::journal::entry::{Extra, Head, Lane, Text};
+use crate::sql::quote;
 
 const RESTART: &[u8] = b"RESTART IDENTITY";
 const ONLY: &[u8] = b"ONLY";

@@ -54,6 +54,9 @@ pub fn lift(sql: &[u8], lex: LexOptions) -> Option<Lifted> {
             kind if kind.is_string() || kind == TokenKind::BitString => return None,
             _ => continue,
         };
+        if lifted.types.len() == MOST {
+            return None;
+        }
         let text = &mut lifted.text;
         text.sql.extend_from_slice(sql.get(copied..token.start)?);
         let at = text.sql.len();
@@ -65,7 +68,7 @@ pub fn lift(sql: &[u8], lex: LexOptions) -> Option<Lifted> {
         copied = token.end;
     }
     lifted.text.sql.extend_from_slice(sql.get(copied..)?);
-    (lifted.types.len() <= MOST).then_some(lifted)
+    Some(lifted)
 }
 
 fn number(text: &[u8]) -> Option<(u32, Vec<u8>)> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::catalog::relation::{Moments, Oid, Travels, TypeSort, Volatility};
 use crate::catalog::rows::TypeRow;
+use crate::sql::quote::quoted;
 
 /// OIDs below this are the server's own, the same in every database of a version, and never reused.
 pub(super) const FIRST_USER_OID: u32 = 16384;
@@ -124,7 +125,6 @@ impl Types {
             return plain.strip_prefix("pg_catalog.").unwrap_or(&plain).to_owned();
         }
         let modifier = shown.strip_prefix(named.shown.as_str()).and_then(|rest| rest.strip_suffix(suffix));
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         format!("{}.{}{}{suffix}", quoted(&named.schema), quoted(&named.name), modifier.unwrap_or_default())
     }
 

@@ -12,6 +12,7 @@ use crate::catalog::relation::{Catalog, Oid};
 use crate::catalog::{ControlError, ControlSettings};
 use crate::config::Config;
 use crate::session::liveness;
+use crate::sql::quote::quoted;
 use crate::sql::script::{ScriptStatement, statements};
 use crate::sql::statement::{Kind, Statement, Written, read};
 use crate::sql::{LexOptions, Name, shape};
@@ -168,9 +169,6 @@ fn executed(said: &Statement) -> Option<&Name> {
 /// The name as `to_regclass` reads it.
 fn regclass(written: &Written) -> Option<String> {
     let parts = written.schema.iter().chain([&written.name]);
-    let quoted = parts.map(|part| {
-        let part = std::str::from_utf8(part.as_bytes()).ok()?;
-        Some(format!("\"{}\"", part.replace('"', "\"\"")))
-    });
-    Some(quoted.collect::<Option<Vec<_>>>()?.join("."))
+    let names = parts.map(|part| std::str::from_utf8(part.as_bytes()).ok().map(quoted));
+    Some(names.collect::<Option<Vec<_>>>()?.join("."))
 }

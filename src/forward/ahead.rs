@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use crate::journal::ticker::State as Ticks;
 use crate::journal::{Item, ReadError, Reader, Tick, TickId};
 
+use super::alarm;
 use super::course::next;
 use super::store::Place;
 
@@ -128,7 +129,7 @@ impl Task {
                 let bytes = match &item {
                     Item::Entry(entry) => entry.body.len(),
                     Item::Forged { xid, lsn, why } => {
-                        tracing::error!(%xid, %lsn, %why, "a row in the journal that no proxy has written: it counts for nothing");
+                        alarm(*xid, *lsn, why);
                         0
                     }
                     _ => 0,

@@ -14,7 +14,7 @@ use super::command::{Command, Wish};
 use super::course::{Course, next};
 use super::drain::{Drain, Stuck};
 use super::spill::Spiller;
-use super::status::{Phase, Status};
+use super::status::{Phase, Queued, Status};
 use super::store::{Kept, Place, Store, WHOLE};
 use super::{ForwardError, Options};
 
@@ -29,6 +29,9 @@ const ELSEWHERE: Duration = Duration::from_millis(500);
 
 /// Who deals with the queue by hand is left to it for so long.
 const BY_HAND: Duration = Duration::from_secs(10);
+
+/// Counting the queue takes one part of the time in so many.
+const COUNTING: u32 = 20;
 
 /// A peer that answers nothing for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -47,16 +50,12 @@ struct Attendant<'a> {
     by_hand: Option<Instant>,
     down_since: Option<Instant>,
     pause: Duration,
+    /// Until then the queue is as it was seen last.
+    look_again: Instant,
 }
 
-/// Why a connection to the peer is left.
-enum Left {
-    /// The rules are others.
-    Rules,
-    /// The operator has a wish.
-    ForACommand,
-    Evicted,
-}
+/// A connection to the peer is left though nothing has failed: other rules, a wish of the operator's, too long a queue.
+struct Left;
 
 pub(super) async fn run(mut options: Options, status: watch::Sender<Status>, mut wishes: mpsc::Receiver<Command>) {
     let mut told = String::new();
@@ -109,6 +108,7 @@ impl<'a> Attendant<'a> {
             by_hand: None,
             down_since,
             pause: PAUSES.0,
+            look_again: Instant::now(),
         };
         attendant.look().await?;
         Ok(attendant)
@@ -123,11 +123,7 @@ impl<'a> Attendant<'a> {
                 self.rest(Phase::Paused).await
             } else {
                 match self.connected().await {
-                    Ok(Left::Rules) => {
-                        self.spiller = None;
-                        Ok(())
-                    }
-                    Ok(Left::ForACommand | Left::Evicted) => Ok(()),
+                    Ok(Left) => Ok(()),
                     Err(error) if error.is_own() => Err(error),
                     Err(error) => self.cut_off(error).await,
                 }
@@ -179,7 +175,9 @@ impl<'a> Attendant<'a> {
         if let Some(command) = self.waiting.take() {
             let _ = command.answer.send(Err(words.clone()));
         }
-        self.down_since.get_or_insert_with(Instant::now);
+        if !error.needs_copy() {
+            self.down_since.get_or_insert_with(Instant::now);
+        }
         let phase = if self.kept.spilling { Phase::Spilling } else { Phase::Unreachable };
         self.status.send_modify(|status| {
             status.turn(phase);
@@ -243,12 +241,15 @@ impl<'a> Attendant<'a> {
         if next(self.kept.at).0 > latest {
             return Ok(());
         }
+        let route = Route::new(&self.o.rules.borrow().rules, &self.o.peer.name);
         let spiller = match &mut self.spiller {
-            Some(spiller) => spiller,
+            Some(spiller) => {
+                spiller.set_route(route);
+                spiller
+            }
             none => {
                 let reader = Reader::new(own(self.o).await?, self.o.key.clone());
                 let renderer = Renderer::new(own(self.o).await?, None);
-                let route = Route::new(&self.o.rules.borrow().rules, &self.o.peer.name);
                 none.insert(Spiller::new(reader, renderer, route))
             }
         };
@@ -260,17 +261,28 @@ impl<'a> Attendant<'a> {
             tracing::error!(peer = %self.o.peer.name, bytes, most, "the queue is too large: the peer is evicted, its tables must be copied again");
             self.store.evict(&format!("{bytes} bytes in the queue, max_queue_bytes is {most}")).await?;
             self.kept.evicted = true;
-            self.look().await?;
+            self.empty();
         }
         Ok(())
     }
 
-    /// Looks at the queue, for whoever asks.
+    /// Looks at the queue, for whoever asks: a long one is not counted all the time.
     async fn look(&mut self) -> Result<(), ForwardError> {
-        let queued = self.store.queued().await?;
         let passed = self.kept.passed();
-        self.status.send_modify(|status| (status.queued, status.passed) = (queued, passed));
+        self.status.send_modify(|status| status.passed = passed);
+        let began = Instant::now();
+        if began >= self.look_again {
+            let queued = self.store.queued().await?;
+            self.look_again = Instant::now() + began.elapsed().saturating_mul(COUNTING);
+            self.status.send_modify(|status| status.queued = queued);
+        }
         Ok(())
+    }
+
+    /// Nothing is in the queue.
+    fn empty(&mut self) {
+        self.look_again = Instant::now();
+        self.status.send_modify(|status| status.queued = Queued::default());
     }
 
     // === with the peer ===
@@ -285,7 +297,7 @@ impl<'a> Attendant<'a> {
             let open = async { Ok(Applier::open(to.log_in(&format!("pgcanon:{node}")).await?, &node, route).await?) };
             timeout(limit, open).await.unwrap_or(Err(ForwardError::Frozen))
         };
-        let Some(applier) = self.away(opened, false).await? else { return Ok(Left::ForACommand) };
+        let Some(applier) = self.away(opened, false).await? else { return Ok(Left) };
         let mut applier = applier?;
         self.down_since = None;
         self.pause = PAUSES.0;
@@ -303,14 +315,12 @@ impl<'a> Attendant<'a> {
 
     /// Takes out of the queue what the peer has, once it has it for good.
     async fn forget_applied(&mut self, applier: &mut Applier) -> Result<(), ForwardError> {
-        self.look().await?;
-        if self.status.borrow().queued.rows > 0
+        if !self.store.is_empty().await?
             && let Some(progress) = applier.make_durable().await?
         {
             self.store.settle(&progress).await?;
-            self.look().await?;
         }
-        Ok(())
+        self.look().await
     }
 
     /// Empties the queue.
@@ -323,8 +333,8 @@ impl<'a> Attendant<'a> {
                 }
                 continue;
             }
-            let queued = self.status.borrow().queued;
-            if queued.rows == 0 {
+            if self.store.is_empty().await? {
+                self.empty();
                 if self.kept.spilling {
                     self.kept.spilling = false;
                     self.store.turn("live", None).await?;
@@ -369,7 +379,7 @@ impl<'a> Attendant<'a> {
             if self.kept.spilling {
                 self.spill().await?;
                 if self.kept.evicted {
-                    return Ok(Some(Left::Evicted));
+                    return Ok(Some(Left));
                 }
             }
             let (more, behind) = (self.kept.spilling, next(self.kept.at).0);
@@ -380,7 +390,7 @@ impl<'a> Attendant<'a> {
                     self.waiting = Some(command);
                     return Ok(None);
                 }
-                Ok(()) = self.o.rules.changed() => return Ok(Some(Left::Rules)),
+                Ok(()) = self.o.rules.changed() => return Ok(Some(Left)),
             }
         }
     }
@@ -405,7 +415,7 @@ impl<'a> Attendant<'a> {
     ) -> Result<Option<Left>, ForwardError> {
         let Wish::Deal(most) = command.wish else {
             self.pause(command).await?;
-            return Ok(self.kept.paused.then_some(Left::ForACommand));
+            return Ok(self.kept.paused.then_some(Left));
         };
         self.by_hand = Some(Instant::now() + BY_HAND);
         let identity = self.store.identity().await?;
@@ -438,7 +448,7 @@ impl<'a> Attendant<'a> {
         loop {
             let (read, _room) = tokio::select! {
                 read = course.next() => read?,
-                Ok(()) = self.o.rules.changed() => return Ok(Ok(Left::Rules)),
+                Ok(()) = self.o.rules.changed() => return Ok(Ok(Left)),
                 Some(command) = self.wishes.recv() => {
                     match command.wish {
                         Wish::Deal(_) => {
@@ -447,7 +457,7 @@ impl<'a> Attendant<'a> {
                         Wish::Pause | Wish::Resume => self.pause(command).await?,
                     }
                     if self.kept.paused {
-                        return Ok(Ok(Left::ForACommand));
+                        return Ok(Ok(Left));
                     }
                     continue;
                 }
@@ -472,7 +482,7 @@ impl<'a> Attendant<'a> {
                 let words = why.to_string();
                 self.spill_from_now_on(&words).await?;
                 self.spill().await?;
-                return Ok(if self.kept.evicted { Ok(Left::Evicted) } else { Err(course.into_applier()) });
+                return Ok(if self.kept.evicted { Ok(Left) } else { Err(course.into_applier()) });
             }
         }
     }

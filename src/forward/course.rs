@@ -12,15 +12,12 @@ use crate::config::NodeName;
 use crate::journal::ticker::State as Ticks;
 use crate::journal::{Item, Progress, Reader, TickId};
 
-use super::ForwardError;
 use super::ahead::{Ahead, Read};
 use super::store::{Place, WHOLE};
+use super::{ForwardError, YIELD};
 
 /// Source transactions in one target transaction, and bytes of their rows.
 const GROUP: (usize, usize) = (64, 1 << 20);
-
-/// After a lock was not to be had.
-const YIELD: Duration = Duration::from_millis(20);
 
 /// How long changes wait for those of other nodes that they may hang on, and how often is looked for them.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -94,23 +91,19 @@ impl Course {
         Ok(self.ahead.next().await?)
     }
 
-    /// Applies it, and what comes behind it until a target transaction is through; after an error of the applier's nothing is
-    /// open.
+    /// Applies it, and what comes behind it until a target transaction is through, or has failed and will be tried again;
+    /// nothing is open then, nor after an error of the applier's.
     pub(super) async fn apply(&mut self, read: Read) -> Result<(), ForwardError> {
-        let mut read = Some(read);
+        let mut read = read;
         loop {
-            let step = match read.take() {
-                Some(read) => self.step(read).await,
-                None => Ok(()),
-            };
-            match step {
+            match self.step(read).await {
                 Ok(()) if !self.group.open => return Ok(()),
-                Ok(()) => read = Some(self.ahead.next().await?.0),
+                Ok(()) => read = self.ahead.next().await?.0,
                 Err(ForwardError::Apply(error)) => {
                     self.step_back(error).await?;
                     self.ahead.seek(self.at);
                     self.group = Group::default();
-                    read = Some(self.ahead.next().await?.0);
+                    return Ok(());
                 }
                 Err(other) => return Err(other),
             }
@@ -144,7 +137,6 @@ impl Course {
                 }
             }
             Read::Item(Item::TxEnd) => {
-                self.transactions = self.transactions.saturating_add(1);
                 self.group.transactions = self.group.transactions.saturating_add(1);
                 let Group { transactions, bytes, .. } = self.group;
                 if self.careful.is_some() || transactions >= GROUP.0 || bytes >= GROUP.1 {
@@ -205,6 +197,7 @@ impl Course {
         if self.group.open {
             self.applier.commit().await?;
             self.group.open = false;
+            self.transactions = self.transactions.saturating_add(u64::try_from(self.group.transactions).unwrap_or(0));
         }
         self.confirm();
         Ok(())

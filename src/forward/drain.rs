@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
 use crate::config::OnError;
+use crate::journal::entry::{Head, Lane};
 use crate::journal::{Entries, Entry, Progress};
 
-use super::ForwardError;
 use super::store::{Place, Store, Waiting};
+use super::{ForwardError, YIELD};
 
 /// Source transactions in one target transaction, and pieces of them.
 const GROUP: (usize, usize) = (256, 4000);
 
-/// After a lock was not to be had.
-const YIELD: Duration = Duration::from_millis(20);
+/// How long locks are waited for before the queue counts as stuck.
+const LOCKED: Duration = Duration::from_secs(10);
 
 /// A piece that the peer rejects, and what it says.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ enum Wanted {
     /// One transaction, with care.
     One(Mode),
     /// So many pieces, whatever they are of.
-    Pieces(i64),
+    Pieces(i64, Mode),
 }
 
 /// What was put into a target transaction.
@@ -63,7 +64,8 @@ struct Applied {
 struct Building {
     place: Place,
     nr: i32,
-    entry: Entry,
+    head: Head,
+    body: Vec<u8>,
     ids: Vec<i64>,
 }
 
@@ -78,6 +80,7 @@ impl Drain<'_> {
     /// Applies some of the queue: how many pieces, or which one is in the way. None are left when none were applied.
     pub(super) async fn some(&mut self) -> Result<Result<u64, Stuck>, ForwardError> {
         let mut wanted = Wanted::Some;
+        let until = Instant::now() + LOCKED;
         loop {
             let (error, taken) = match self.attempt(wanted).await? {
                 Ok(applied) => return Ok(Ok(applied)),
@@ -87,6 +90,9 @@ impl Drain<'_> {
             let place = why.at.map(|at| (at.tick, at.ord));
             let first = taken.entries.first().map(|applied| applied.place);
             if matches!(error, ApplyError::Retry(_)) {
+                if Instant::now() > until {
+                    return taken.stuck(why).map(Err).ok_or_else(|| error.into());
+                }
                 sleep(YIELD).await;
             }
             wanted = match (wanted, place) {
@@ -96,11 +102,11 @@ impl Drain<'_> {
                 (Wanted::One(mode), _) if matches!(error, ApplyError::Retry(_)) => Wanted::One(mode),
                 (Wanted::One(mode), _) if !mode.row_by_row => Wanted::One(Mode { row_by_row: true, ..mode }),
                 (Wanted::Before(_), _) => Wanted::One(Mode::default()),
-                (Wanted::One(_) | Wanted::Pieces(_), _) => match taken.blame(why) {
+                (Wanted::One(mode) | Wanted::Pieces(_, mode), _) => match taken.blame(why) {
                     None => return Err(error.into()),
                     Some((id, OnError::Discard)) => {
                         self.store.discard(id, why).await?;
-                        Wanted::One(Mode { row_by_row: true, ..Mode::default() })
+                        Wanted::One(mode)
                     }
                     Some((id, OnError::Stall | OnError::Park)) => {
                         self.store.mark(id, why).await?;
@@ -113,20 +119,20 @@ impl Drain<'_> {
 
     /// Applies so many pieces, or none.
     pub(super) async fn pieces(&mut self, most: i64) -> Result<Result<u64, Stuck>, ForwardError> {
-        for row_by_row in [false, true] {
-            match self.attempt(Wanted::Pieces(most)).await? {
+        let (mut mode, until) = (Mode::default(), Instant::now() + LOCKED);
+        loop {
+            match self.attempt(Wanted::Pieces(most, mode)).await? {
                 Ok(applied) => return Ok(Ok(applied)),
-                Err((ApplyError::Rejected(why), taken)) if row_by_row => {
-                    let Some((id, _)) = taken.blame(&why) else { return Err(ApplyError::Rejected(why).into()) };
-                    self.store.mark(id, &why).await?;
-                    return Ok(Err(Stuck { id, why: *why }));
+                Err((ApplyError::Rejected(_), _)) if !mode.row_by_row => mode.row_by_row = true,
+                Err((ApplyError::Retry(_), _)) if Instant::now() < until => sleep(YIELD).await,
+                Err((error, taken)) => {
+                    let (ApplyError::Rejected(why) | ApplyError::Retry(why)) = &error else { return Err(error.into()) };
+                    let Some(stuck) = taken.stuck(why) else { return Err(error.into()) };
+                    self.store.mark(stuck.id, why).await?;
+                    return Ok(Err(stuck));
                 }
-                Err((ApplyError::Rejected(_), _)) => {}
-                Err((ApplyError::Retry(_), _)) => sleep(YIELD).await,
-                Err((error, _)) => return Err(error.into()),
             }
         }
-        Ok(Ok(0))
     }
 
     /// One target transaction; what failed is rolled back.
@@ -155,13 +161,13 @@ impl Drain<'_> {
 
     async fn fill(&mut self, wanted: Wanted, taken: &mut Taken) -> Result<(), ForwardError> {
         let mode = match wanted {
-            Wanted::One(mode) => mode,
-            _ => Mode::default(),
+            Wanted::One(mode) | Wanted::Pieces(_, mode) => mode,
+            Wanted::Some | Wanted::Before(_) => Mode::default(),
         };
         let mut building: Option<Building> = None;
         loop {
             let most = match wanted {
-                Wanted::Pieces(most) => most.saturating_sub(i64::try_from(taken.ids.len()).unwrap_or(i64::MAX)),
+                Wanted::Pieces(most, _) => most.saturating_sub(i64::try_from(taken.ids.len()).unwrap_or(i64::MAX)),
                 _ => i64::MAX,
             };
             if most <= 0 {
@@ -187,7 +193,7 @@ impl Drain<'_> {
                 self.take(piece, &mut building, taken).await?;
             }
         }
-        if let Some(last) = taken.last.filter(|_| matches!(wanted, Wanted::Pieces(_))) {
+        if let Some(last) = taken.last.filter(|_| matches!(wanted, Wanted::Pieces(..))) {
             taken.cut = self.store.next(Some(last), 1).await?.first().is_some_and(|next| next.place == last.0);
         }
         self.finish(taken, building).await
@@ -214,19 +220,20 @@ impl Drain<'_> {
         taken.last = Some((piece.place, piece.seq));
         if let Some(open) = building
             && (open.place, open.nr) == (piece.place, piece.nr)
-            && super::spill::joined_entry(&mut open.entry, &entry)
+            && open.add(piece.id, &entry)
         {
-            open.ids.push(piece.id);
             return Ok(());
         }
         self.put(building, taken).await?;
-        *building = Some(Building { place: piece.place, nr: piece.nr, entry, ids: vec![piece.id] });
+        let Entry { head, body } = entry;
+        *building = Some(Building { place: piece.place, nr: piece.nr, head, body: body.into(), ids: vec![piece.id] });
         Ok(())
     }
 
     /// Applies the entry that was being put together.
     async fn put(&mut self, building: &mut Option<Building>, taken: &mut Taken) -> Result<(), ForwardError> {
-        let Some(Building { place, entry, ids, .. }) = building.take() else { return Ok(()) };
+        let Some(Building { place, head, body, ids, .. }) = building.take() else { return Ok(()) };
+        let entry = Entry { head, body: body.into() };
         let nr = taken.entries.iter().rev().take_while(|before| before.place == place).count();
         let Some(to) = self.applier.destination(&entry.head) else { return Ok(()) };
         let nr = u32::try_from(nr).unwrap_or(u32::MAX);
@@ -246,7 +253,24 @@ impl Drain<'_> {
     }
 }
 
+impl Building {
+    /// Takes another piece of the same entry, where both are rows: what the operator has put in the place of one is not.
+    fn add(&mut self, id: i64, piece: &Entry) -> bool {
+        let rows = self.head.lane == Lane::Row && piece.head.lane == Lane::Row;
+        if rows {
+            self.head.rows = self.head.rows.zip(piece.head.rows).map(|(a, b)| a.saturating_add(b));
+            self.body.extend_from_slice(&piece.body);
+            self.ids.push(id);
+        }
+        rows
+    }
+}
+
 impl Taken {
+    fn stuck(&self, why: &Rejection) -> Option<Stuck> {
+        self.blame(why).map(|(id, _)| Stuck { id, why: why.clone() })
+    }
+
     /// The piece that a failure is about, and what its rule says about failures.
     fn blame(&self, why: &Rejection) -> Option<(i64, OnError)> {
         let Some(At { tick, ord, entry, row }) = why.at else {
@@ -263,7 +287,7 @@ impl Taken {
             Wanted::Some => self.transactions >= GROUP.0 || self.ids.len() >= GROUP.1,
             Wanted::Before(place) => next >= place,
             Wanted::One(_) => self.transactions > 0,
-            Wanted::Pieces(_) => false,
+            Wanted::Pieces(..) => false,
         }
     }
 }

@@ -17,18 +17,22 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_postgres::types::PgLsn;
 
 use crate::apply::ApplyError;
 use crate::catalog::{ControlError, ControlSettings, Wanted, server_words};
 use crate::config::{NodeName, Peer};
 use crate::journal::ticker::State as Ticks;
 use crate::journal::trim::Passed;
-use crate::journal::{BadImage, DecodeError, EncodeError, Key, ReadError, RenderError, TickId};
+use crate::journal::{BadImage, DecodeError, EncodeError, Forgery, Key, ReadError, RenderError, TickId, Xid};
 use crate::wire::stream::Liveness;
 use crate::wire::tls::TlsError;
 
 pub use command::{Remote, Wish};
 pub use status::{Phase, Queued, Status};
+
+/// After a lock was not to be had.
+const YIELD: Duration = Duration::from_millis(20);
 
 /// How often the ticker is told what nobody needs any more.
 const TELL: Duration = Duration::from_millis(500);
@@ -76,19 +80,20 @@ pub enum ForwardError {
 }
 
 impl ForwardError {
+    /// Whether the peer's tables have to be copied first: nothing that could wait for it would be of use.
+    fn needs_copy(&self) -> bool {
+        matches!(self, Self::Unsynced(_) | Self::TooOld(_) | Self::OtherLife(..))
+    }
+
     /// Whether the trouble is on this node: the peer has nothing to do with it.
     fn is_own(&self) -> bool {
-        !matches!(
-            self,
-            Self::Tls(_)
-                | Self::Connect(_)
-                | Self::Apply(_)
-                | Self::Frozen
-                | Self::Unsynced(_)
-                | Self::TooOld(_)
-                | Self::OtherLife(..)
-        )
+        !matches!(self, Self::Tls(_) | Self::Connect(_) | Self::Apply(_) | Self::Frozen) && !self.needs_copy()
     }
+}
+
+/// A row in the journal that nobody with the key wrote (§5).
+fn alarm(xid: Xid, lsn: PgLsn, why: &Forgery) {
+    tracing::error!(%xid, %lsn, %why, "a row in the journal that no proxy has written: it counts for nothing");
 }
 
 /// What a forwarder goes by.

@@ -1,14 +1,13 @@
 //! From the journal into the queue, tick by tick, in the transaction that says how far that is (§6.1).
 
-use bytes::Bytes;
-
 use crate::apply::Route;
+use crate::config::TableName;
 use crate::journal::entry::{Head, Lane};
 use crate::journal::{Entry, Image, Item, Reader, Rendered, Renderer, TickId, encode_entry};
 
-use super::ForwardError;
 use super::course::next;
 use super::store::{Piece, Place, Store, WHOLE};
+use super::{ForwardError, alarm};
 
 /// Pieces that are written together, and bytes of them.
 const BATCH: (usize, usize) = (500, 1 << 20);
@@ -29,6 +28,11 @@ struct Batch {
 impl Spiller {
     pub(super) fn new(reader: Reader, renderer: Renderer, route: Route) -> Self {
         Self { reader, renderer, route }
+    }
+
+    /// Other rules, from the next tick on.
+    pub(super) fn set_route(&mut self, route: Route) {
+        self.route = route;
     }
 
     /// Moves what is behind a place, up to the end of a tick; how far it has come, should it end earlier.
@@ -72,7 +76,8 @@ impl Spiller {
                     }
                     nr = nr.saturating_add(1);
                 }
-                Item::TxEnd | Item::Forged { .. } => {}
+                Item::Forged { xid, lsn, why } => alarm(xid, lsn, &why),
+                Item::TxEnd => {}
             }
         }
         if !batch.pieces.is_empty() {
@@ -82,11 +87,7 @@ impl Spiller {
     }
 
     /// What an entry consists of, each with its SQL on the peer.
-    async fn pieces(
-        &mut self,
-        entry: &Entry,
-        table: &crate::config::TableName,
-    ) -> Result<Vec<(Entry, String)>, ForwardError> {
+    async fn pieces(&mut self, entry: &Entry, table: &TableName) -> Result<Vec<(Entry, String)>, ForwardError> {
         let pieces = split(entry)?;
         let all = self.render(entry, table).await?;
         if let [only] = pieces.as_slice() {
@@ -107,7 +108,7 @@ impl Spiller {
         Ok(out)
     }
 
-    async fn render(&mut self, entry: &Entry, table: &crate::config::TableName) -> Result<Vec<Rendered>, ForwardError> {
+    async fn render(&mut self, entry: &Entry, table: &TableName) -> Result<Vec<Rendered>, ForwardError> {
         let mut all = Vec::new();
         self.renderer
             .render(entry, Some(table), |one| {
@@ -135,17 +136,6 @@ fn split(entry: &Entry) -> Result<Vec<Entry>, ForwardError> {
         pieces.push(Entry { head: head.clone(), body: entry.body.slice(start..end) });
     }
     Ok(pieces)
-}
-
-/// Pieces of one entry that follow each other, put together again.
-pub(super) fn joined_entry(first: &mut Entry, next: &Entry) -> bool {
-    let same = |a: &Head, b: &Head| Head { rows: None, ..a.clone() } == Head { rows: None, ..b.clone() };
-    if first.head.lane != Lane::Row || !same(&first.head, &next.head) {
-        return false;
-    }
-    first.head.rows = first.head.rows.zip(next.head.rows).map(|(a, b)| a.saturating_add(b));
-    first.body = Bytes::from([&first.body[..], &next.body].concat());
-    true
 }
 
 /// The SQL of an entry: notes as comments, statements a line each.

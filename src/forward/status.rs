@@ -53,6 +53,18 @@ pub struct Status {
 // === impl Phase ===
 
 impl Phase {
+    pub const ALL: [Self; 9] = [
+        Self::Connecting,
+        Self::Live,
+        Self::Unreachable,
+        Self::Spilling,
+        Self::Draining,
+        Self::Stalled,
+        Self::Paused,
+        Self::Evicted,
+        Self::Elsewhere,
+    ];
+
     /// As operators and scripts read it.
     #[must_use]
     pub const fn word(self) -> &'static str {

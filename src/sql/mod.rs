@@ -8,6 +8,7 @@ pub mod encoding;
 pub mod ident;
 pub mod lexer;
 pub mod name;
+pub mod quote;
 pub mod script;
 pub mod shape;
 pub mod split;

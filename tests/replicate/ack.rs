@@ -56,6 +56,11 @@ fn the_answer_comes_when_the_peer_has_it() {
     c.fails("insert into t values (1, 'dup')");
     c.ok("begin; insert into t values (1000, 'x'); rollback");
     assert!(began.elapsed() < Duration::from_secs(30), "an answer that waited for nothing");
+    // Nobody can have what is only prepared.
+    c.ok("begin; insert into t values (1500, 'prepared')");
+    c.ok("prepare transaction 'later'");
+    assert!(began.elapsed() < Duration::from_secs(30), "PREPARE TRANSACTION that waited for the peer");
+    c.ok("commit prepared 'later'");
     // What the client sends ahead is answered in its order.
     c.send(&[query("insert into t values (2000, 'a')"), query("insert into t values (2001, 'b')")]);
     c.send(&[]);

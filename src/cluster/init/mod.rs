@@ -14,6 +14,7 @@ use tokio_postgres::error::SqlState;
 use crate::catalog::{ControlError, ControlSettings};
 use crate::config::{Config, ConnInfo, TableRule};
 use crate::session::liveness;
+use crate::sql::quote::quoted;
 use crate::wire::tls::TlsError;
 
 pub(super) use state::State;
@@ -56,7 +57,7 @@ pub enum InitError {
     Look(#[from] tokio_postgres::Error),
     #[error(
         "there is no role \"{role}\", which `node.control` names; as somebody who may: CREATE ROLE {} LOGIN",
-        quote_ident(role)
+        quoted(role)
     )]
     NoRole { role: String },
     #[error("database {database} has a schema pgcanon that `pgcanon init` did not make; rename or drop it")]
@@ -230,8 +231,4 @@ fn server_words(error: &tokio_postgres::Error) -> String {
         text.push_str(more);
     }
     text
-}
-
-fn quote_ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

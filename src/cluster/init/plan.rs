@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::state::{ROLE_MARK, State};
-use super::{APPLY_ROLE, CONTROL_ROLE, InitError, Plan, Step, quote_ident};
+use super::{APPLY_ROLE, CONTROL_ROLE, InitError, Plan, Step};
 use crate::config::TableRule;
 use crate::journal::migrate::{MIGRATIONS, TABLES, VIEWS, latest};
+use crate::sql::quote::quoted;
 
 type Rights<'a> = HashMap<(&'a str, Option<&'a str>), &'a [String]>;
 
@@ -26,7 +27,7 @@ pub(super) fn plan(state: &State, owner: &str, rules: &[TableRule], grant: bool)
         plan.notes.push(format!(
             "schema pgcanon belongs to \"{there}\", not to \"{owner}\" of `node.control`, which needs to be a member of \
              {CONTROL_ROLE}: GRANT {CONTROL_ROLE} TO {}",
-            quote_ident(owner)
+            quoted(owner)
         ));
     }
     let control = role(state, CONTROL_ROLE, "who runs and steers proxies of this node", &mut plan);
@@ -69,14 +70,14 @@ fn schema(state: &State, owner: &str, plan: &mut Plan) -> Result<(), InitError> 
     if state.schema_owner.is_none() {
         steps.push(Step {
             what: "schema pgcanon".into(),
-            sql: format!("CREATE SCHEMA pgcanon AUTHORIZATION {}", quote_ident(owner)),
+            sql: format!("CREATE SCHEMA pgcanon AUTHORIZATION {}", quoted(owner)),
             who: format!(
                 "\"{}\", who owns database {}, or a superuser; `pgcanon init --connect` takes such a connection. Or let \
                  them run: GRANT CREATE ON DATABASE {} TO {}",
                 state.database_owner,
                 state.database,
-                quote_ident(&state.database),
-                quote_ident(owner)
+                quoted(&state.database),
+                quoted(owner)
             ),
         });
     }
@@ -93,7 +94,7 @@ fn schema(state: &State, owner: &str, plan: &mut Plan) -> Result<(), InitError> 
     if !migrations.is_empty() && state.user != schema_owner {
         steps.push(Step {
             what: format!("as \"{schema_owner}\", to whom all of it is to belong"),
-            sql: format!("SET LOCAL ROLE {}", quote_ident(schema_owner)),
+            sql: format!("SET LOCAL ROLE {}", quoted(schema_owner)),
             who: format!("\"{schema_owner}\" itself, a superuser, or a member of that role"),
         });
     }
@@ -154,7 +155,7 @@ fn ruled_rights(state: &State, rules: &[TableRule]) -> Vec<Step> {
         if schema != "public" && !covers(&has, (schema, None), "USAGE") {
             steps.push(Step {
                 what: format!("rights of {APPLY_ROLE} in schema {schema}"),
-                sql: format!("GRANT USAGE ON SCHEMA {} TO {APPLY_ROLE}", quote_ident(schema)),
+                sql: format!("GRANT USAGE ON SCHEMA {} TO {APPLY_ROLE}", quoted(schema)),
                 who: format!("\"{owner}\", who owns the schema, or a superuser"),
             });
         }
@@ -162,7 +163,7 @@ fn ruled_rights(state: &State, rules: &[TableRule]) -> Vec<Step> {
     for t in ruled().filter(|t| !covers(&has, (&t.schema, Some(&t.name)), ALL_RIGHTS)) {
         steps.push(Step {
             what: format!("rights of {APPLY_ROLE} on {}.{}", t.schema, t.name),
-            sql: format!("GRANT {ALL_RIGHTS} ON {}.{} TO {APPLY_ROLE}", quote_ident(&t.schema), quote_ident(&t.name)),
+            sql: format!("GRANT {ALL_RIGHTS} ON {}.{} TO {APPLY_ROLE}", quoted(&t.schema), quoted(&t.name)),
             who: format!("\"{}\", who owns the table, or a superuser", t.owner),
         });
     }

@@ -3,8 +3,9 @@
 use tokio_postgres::error::SqlState;
 
 use super::state::State;
-use super::{Plan, Step, quote_ident};
+use super::{Plan, Step};
 use crate::journal::migrate::{TABLES, VIEWS};
+use crate::sql::quote::quoted;
 
 const DROP_ROLE: &str = "DROP ROLE ";
 
@@ -43,9 +44,9 @@ pub(super) fn plan(state: &State) -> Plan {
             continue;
         }
         for grant in state.grants.iter().filter(|g| g.role == *name && g.schema != "pgcanon") {
-            let schema = quote_ident(&grant.schema);
+            let schema = quoted(&grant.schema);
             let on = match &grant.relation {
-                Some(relation) => format!("{schema}.{}", quote_ident(relation)),
+                Some(relation) => format!("{schema}.{}", quoted(relation)),
                 None => format!("SCHEMA {schema}"),
             };
             plan.further.push(Step {

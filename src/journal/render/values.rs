@@ -12,6 +12,7 @@ use super::RenderError;
 use super::literal::Shown;
 use crate::catalog::server_words;
 use crate::journal::entry::Head;
+use crate::sql::quote::quoted;
 
 /// The values are shown so that they mean the same in every session.
 const SETUP: &str = "SET search_path = ''; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; \
@@ -236,7 +237,7 @@ impl Values {
 
     /// A name as SQL, with quotes where it needs them.
     pub(super) fn ident(&self, name: &str) -> String {
-        self.idents.get(name).cloned().unwrap_or_else(|| format!("\"{}\"", name.replace('"', "\"\"")))
+        self.idents.get(name).cloned().unwrap_or_else(|| quoted(name))
     }
 
     /// Whether a value is only taken for the table's identity column where OVERRIDING says so.
@@ -310,7 +311,6 @@ pub(super) fn type_name(ty: &Type) -> String {
         _ if ty.schema() == "pg_catalog" && ty.name() == "char" => "\"char\"".to_owned(),
         _ if ty.schema() == "pg_catalog" => ty.name().to_owned(),
         _ => {
-            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
             format!("{}.{}", quoted(ty.schema()), quoted(ty.name()))
         }
     }

@@ -47,7 +47,7 @@ struct Known {
 
 impl LiftedTexts {
     /// The statement of a text that is not seen for the first time, `read` then.
-    fn take(&mut self, lifted: &Lifted, read: impl Fn() -> Prepared) -> Option<Rc<Known>> {
+    fn take(&mut self, lifted: &Lifted, read: impl FnOnce() -> Prepared) -> Option<Rc<Known>> {
         self.now += 1;
         let used = self.now;
         let Some(seen) = self.by_text.get_mut(&lifted.text.sql) else {

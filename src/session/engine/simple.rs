@@ -229,6 +229,10 @@ impl Engine {
                 if self.poisoned.is_some() {
                     return true;
                 }
+                if effect == Effect::PrepareTransaction {
+                    // Nobody can have it before its COMMIT PREPARED.
+                    self.acked.clear();
+                }
                 let flushed = self.flush_for_commit();
                 self.committing = matches!(flushed, Ok(true)) && matches!(effect, Effect::Commit { .. });
                 flushed
