@@ -144,6 +144,22 @@ fn fails_by_the_server_while_data_flows() {
 }
 
 #[test]
+fn fails_while_a_message_is_on_its_way() {
+    same(|c| {
+        table(c);
+        c.send(&query("copy t from stdin"));
+        c.until(b'G');
+        let more = copy_data("2\tmore\n");
+        let (half, rest) = more.split_at(7);
+        c.send(&[&copy_data("not a number\tb\n"), half].concat());
+        c.until(b'E');
+        c.send(&[rest, &copy_done()].concat());
+        assert_eq!(tags(&c.ready()), "Z");
+        c.query("select count(*) from t");
+    });
+}
+
+#[test]
 fn many_small_and_one_large_message() {
     same(|c| {
         table(c);

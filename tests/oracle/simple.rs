@@ -1,5 +1,6 @@
 //! The simple query protocol: one string, any number of statements, one ReadyForQuery.
 
+use crate::common::msg::query;
 use crate::common::oracle::{same, same_uncaptured, states, tags};
 
 #[test]
@@ -109,5 +110,18 @@ fn wide_and_odd_rows() {
         c.query(format!("select length('{}')", "z".repeat(3_000_000)));
         c.query("select n, repeat('n', n % 97) from generate_series(1, 20000) n");
         c.query("select from generate_series(1, 100000)");
+    });
+}
+
+#[test]
+fn a_large_query_behind_another_is_a_transaction_of_its_own() {
+    same(|c| {
+        c.login();
+        c.query("create temp table t (a int)");
+        let large = format!("select 1/(select 0) /* {} */", "x".repeat(300 << 10));
+        c.pipeline(&[query("insert into t select 1 from pg_sleep(0.2); insert into t values (2)"), query(&large)]);
+        assert_eq!(tags(&c.ready()), "CCZ");
+        assert_eq!(states(&c.ready()), ["22012"]);
+        c.query("select count(*) from t");
     });
 }

@@ -34,6 +34,11 @@ impl Assembler {
         self.left == 0 && self.held.is_empty()
     }
 
+    /// Whether a part of a frame was handed out and the rest is still to come.
+    pub(super) fn within_frame(&self) -> bool {
+        self.left > 0
+    }
+
     /// Takes the next piece off `chunk`; `None` when it is used up.
     ///
     /// `wait` says how many bytes of a body of this type and length are waited for before any is handed out.
@@ -54,13 +59,12 @@ impl Assembler {
         if self.held.is_empty()
             && let Some(header) = chunk.first_chunk()
         {
-            let (tag, len) = decode(header)?;
+            let (_, len) = decode(header)?;
             if let Some((frame, rest)) = chunk.split_at_checked(len.saturating_add(HEADER)) {
                 *chunk = rest;
                 return Ok(Some(Piece::Whole(frame)));
             }
             // Else it goes on in the next chunk.
-            let _ = tag;
         }
         self.join(chunk, wait)
     }

@@ -9,7 +9,7 @@ use crate::wire::message::{front, split_cstr};
 use super::assemble::{HEADER, Piece};
 use super::own::Own;
 use super::simple::Ready;
-use super::{Engine, LONGEST, Special, Step, Streaming, WHOLE, body_len};
+use super::{Engine, LONGEST, Next, Special, Step, Streaming, WHOLE, body_len};
 
 impl Engine {
     /// Takes bytes from the client; `true` if they all go to the server as they are.
@@ -69,19 +69,28 @@ impl Engine {
                     self.up.extend_from_slice(&bytes);
                 }
                 (Step::Done, _) => self.end_plain(&mut plain, chunk),
-                (Step::Wait, Piece::Begin { bytes }) => {
-                    // Not until an answer: until all of it is here.
-                    self.client_in.hold(bytes);
-                    self.hold_whole = true;
-                }
+                (Step::Wait, Piece::Begin { bytes }) if self.hold_whole => self.client_in.hold(bytes),
                 (Step::Wait, piece) => {
                     // What has passed goes before the Flush that asks for its answers.
                     self.end_plain(&mut plain, chunk);
                     self.wait();
                     match piece {
                         Piece::Joined(bytes) => self.backlog.extend_from_slice(&bytes),
+                        Piece::Begin { bytes } => {
+                            // It begins anew then.
+                            self.client_in.hold(Vec::new());
+                            self.backlog.extend_from_slice(&bytes);
+                        }
                         _ => self.backlog.extend_from_slice(chunk.get(at..end).unwrap_or_default()),
                     }
+                }
+            }
+            if !matches!(self.next, Next::Client) {
+                // What was to follow an answer has waited for the end of this frame.
+                let mark = self.up.len();
+                self.answered_by_now();
+                if self.up.len() > mark {
+                    self.put_plain(&mut plain, chunk, mark);
                 }
             }
         }
@@ -181,12 +190,15 @@ impl Engine {
         self.streaming = Streaming::Pass;
         if !self.machine.is_lost() && !self.machine.is_skipping() {
             match tag {
+                _ if self.must_wait(tag) => return Step::Wait,
                 front::COPY_DATA => {
                     self.streaming = Streaming::Copy;
                     self.copy_data(body);
                 }
                 front::QUERY | front::PARSE | front::BIND if self.concerns(tag, body) => {
                     if body_len(bytes) <= LONGEST {
+                        // Until all of it is here.
+                        self.hold_whole = true;
                         return Step::Wait;
                     }
                     self.streaming = Streaming::Drop;

@@ -81,9 +81,10 @@ impl Engine {
         Ok(false)
     }
 
-    /// Goes on, where everything that was asked is answered.
+    /// Goes on, where everything that was asked is answered and what follows would not come to stand within a frame of the
+    /// client's: one with COPY data may be on its way when the COPY fails.
     pub(super) fn answered_by_now(&mut self) {
-        if !self.machine.awaits_reply() {
+        if !self.machine.awaits_reply() && (matches!(self.next, Next::Client) || !self.client_in.within_frame()) {
             self.turning = false;
             self.on_answered();
         }
