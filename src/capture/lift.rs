@@ -74,8 +74,12 @@ pub fn lift(sql: &[u8], lex: LexOptions) -> Option<Lifted> {
 fn number(text: &[u8]) -> Option<(u32, Vec<u8>)> {
     let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     let oid = if digits(text) {
-        let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-        if i32::try_from(number).is_ok() { INT4 } else { INT8 }
+        match std::str::from_utf8(text).ok()?.parse::<i64>().ok()? {
+            number if i32::try_from(number).is_ok() => INT4,
+            // With a minus before it, it is smaller than it looks.
+            number if i32::try_from(-number).is_ok() => return None,
+            _ => INT8,
+        }
     } else {
         let (whole, part) = text.split_at(memchr::memchr(b'.', text)?);
         (digits(whole) && part.get(1..).is_some_and(digits)).then_some(NUMERIC)?
@@ -178,12 +182,17 @@ impl Places<'_> {
                 }
                 operands => operands.iter().try_for_each(|operand| self.value(operand)),
             },
-            Expr::And(parts) | Expr::Or(parts) => parts.iter().try_for_each(|part| self.value(part)),
+            // A function's operands are of the types that it was chosen by.
+            Expr::And(parts)
+            | Expr::Or(parts)
+            | Expr::Between(parts)
+            | Expr::Array(parts)
+            | Expr::Call { args: parts, .. } => parts.iter().try_for_each(|part| self.value(part)),
             Expr::In { of, list, .. } => {
                 self.value(of)?;
                 list.iter().try_for_each(|item| self.value(item))
             }
-            Expr::Not(part) => self.value(part),
+            Expr::Not(part) | Expr::Is(part) | Expr::Cast { of: part, .. } => self.value(part),
             _ => Some(()),
         }
     }

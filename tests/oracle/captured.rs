@@ -127,7 +127,7 @@ fn texts_that_differ_in_their_constants() {
             "create table n (id int primary key, s smallint, b bigint, d numeric(6,2), f float8, v varchar(5), c char(3), \
              x text, j jsonb, check (id < 1000))",
         );
-        let texts: [fn(u32) -> String; 21] = [
+        let texts: [fn(u32) -> String; 28] = [
             |n| format!("insert into n values ({n}, -{n}, 3000000000, 1.505, 2.5, 'it''s', 'ab', '', '{{}}')"),
             |n| format!("insert into n (id, s, x, c) values ({n}0, {n}, 'b{n}', 'x')"),
             |n| format!("insert into n (id) values ({})", 2 - n % 2),
@@ -149,6 +149,13 @@ fn texts_that_differ_in_their_constants() {
             |n| format!("update n set s = -3276{} where id = {n}", 7 + n % 2),
             |n| format!("update n set f = 'x{n}' where id = {n}"),
             |n| format!("update n set nope = {n}"),
+            |n| format!("update n set s = ({n} * 1.5)::int, x = (now() is null)::text where id = {n}"),
+            |n| format!("update n set b = length(repeat('a', {n})) where id = {n}"),
+            |n| format!("update n set b = mod({n}, 3) + pg_typeof({n})::oid::int where id = {n}"),
+            |n| format!("update n set s = 99999::smallint where id = {n}"),
+            |n| format!("update n set b = -2147483648 - {n} where id = {n}"),
+            |n| format!("delete from n where id between {n} and {n} + 2 and s = any (array[{n}, 3])"),
+            |n| format!("update n set x = to_char({n}, 9) where no_function({n}) is null"),
             |n| format!("/* é */ delete from n where id = {n}00 and nope = 1"),
             |n| format!("/* é */ delete from n where id = {n}0000 and x = {n}"),
             |n| format!("delete from n where id in ({n}, {n}00) or id = {n}0;"),
