@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::catalog::assemble::assemble;
 use crate::catalog::relation::Catalog;
 use crate::catalog::rows::Rows;
-use crate::config::TableRule;
+use crate::config::{Config, TableRule};
 use crate::sql::{LexOptions, Lexer, TokenKind};
 
 /// Functions that the operator knows better: by name, or by schema and name with a dot between.
@@ -16,6 +16,12 @@ pub struct Named {
     pub writing: Vec<String>,
     /// They do not, whatever their source looks like.
     pub harmless: Vec<String>,
+}
+
+impl From<&Config> for Named {
+    fn from(config: &Config) -> Self {
+        Self { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() }
+    }
 }
 
 /// Why there is no picture of the catalog.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::config::{TableName, TableRule};
+use crate::config::{TableName, TableRule, Triggers};
 use crate::sql::Name;
 
 /// An object's OID on this node.
@@ -177,7 +177,27 @@ pub enum Moments {
     Unknown,
 }
 
+/// Neither firing nor skipping them on the peers is right for every trigger (§6).
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "these tables have triggers, and their rules do not say what becomes of them on the peers: {}. {}", .0.join(", "),
+    Triggers::CHOICE
+)]
+pub struct UndecidedTriggers(Vec<String>);
+
 impl Catalog {
+    /// An error where neither firing nor skipping was chosen for a ruled table's triggers.
+    pub fn triggers_are_decided(&self) -> Result<(), UndecidedTriggers> {
+        let undecided = |relation: &&Arc<Relation>| {
+            let rule = relation.rule.and_then(|rule| self.rules.get(rule));
+            relation.root.is_none() && relation.user_trigger && rule.is_some_and(|rule| rule.triggers.is_none())
+        };
+        let mut names: Vec<String> =
+            self.relations.values().filter(undecided).map(|relation| relation.name.to_string()).collect();
+        names.sort();
+        if names.is_empty() { Ok(()) } else { Err(UndecidedTriggers(names)) }
+    }
+
     /// The relation that a rule names for this one: itself, or its root.
     pub fn ruled(&self, oid: Oid) -> Option<&Arc<Relation>> {
         let relation = self.relations.get(&oid)?;

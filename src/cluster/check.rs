@@ -1,6 +1,7 @@
 //! Whether a configuration will work with the server it names.
 
 use crate::catalog::ControlSettings;
+use crate::catalog::load::{Named, load};
 use crate::config::{Auth, Config};
 use crate::session::{Settings, listens_beyond_this_machine, liveness};
 use crate::wire::tls::TlsError;
@@ -38,6 +39,16 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, TlsError> {
             Ok(version) => Fine(format!("control connection: PostgreSQL {version}")),
             Err(e) => Failed(e.to_string()),
         });
+        if !config.tables.is_empty()
+            && let Ok(client) = control.connect().await
+        {
+            let decided = load(&client, &config.tables, &Named::from(config)).await.map(|c| c.triggers_are_decided());
+            findings.push(match decided {
+                Err(e) => Failed(format!("tables: {e}")),
+                Ok(Err(e)) => Failed(format!("tables: {e} `run` will refuse to start")),
+                Ok(Ok(())) => Fine("tables: their rules say what becomes of triggers on the peers".into()),
+            });
+        }
         if config.node.auth == Auth::Scram {
             findings.push(match control.can_read_verifiers().await {
                 Ok(true) => Fine("control connection: reads SCRAM verifiers".into()),

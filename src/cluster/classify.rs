@@ -66,8 +66,7 @@ pub async fn classify(config: &Config, script: &[u8]) -> Result<Vec<Verdict>, Cl
     let control = config.node.control.as_ref().ok_or(ClassifyError::NoControl)?;
     let control = ControlSettings::load(control, config.node.connect_timeout, liveness(&config.node))?;
     let client = control.connect().await?;
-    let named = Named { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() };
-    let catalog = load(&client, &config.tables, &named).await?;
+    let catalog = load(&client, &config.tables, &Named::from(config)).await?;
     let mut node = Node { client, catalog, meanings: HashMap::new(), prepared: HashMap::new() };
     let mut verdicts = Vec::new();
     for statement in statements(script, LexOptions::default()) {

@@ -95,6 +95,12 @@ choices! {
         Skip = "skip",
     }
 }
+impl Triggers {
+    /// What to choose between, for those who have to.
+    pub const CHOICE: &str = "Set triggers = \"fire\" in its rule if the triggers shall fire on the peers, too (what they do must \
+        then come out the same on every node), or triggers = \"skip\" if they shall not (the apply role then needs SET on \
+        session_replication_role).";
+}
 choices! {
     /// What becomes of statements that cannot be replicated faithfully (I5).
     Unreplicable {

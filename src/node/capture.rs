@@ -105,8 +105,7 @@ pub(super) fn start(
 
 /// What of the catalog the configuration asks for.
 pub(super) fn wanted(config: &Config) -> Arc<Wanted> {
-    let named = Named { writing: config.capture.writing.clone(), harmless: config.capture.harmless.clone() };
-    Arc::new(Wanted { rules: config.tables.clone().into(), named })
+    Arc::new(Wanted { rules: config.tables.clone().into(), named: Named::from(config) })
 }
 
 impl Plan {
@@ -194,12 +193,10 @@ impl Plan {
         }
     }
 
-    /// Neither firing nor skipping is right for every trigger on the peer (§6).
+    /// Those that a server has which came after the proxy.
     fn warn_of_triggers(catalog: &Catalog) {
-        for relation in catalog.relations.values().filter(|r| r.user_trigger) {
-            if relation.rule.and_then(|rule| catalog.rules.get(rule)).is_some_and(|rule| rule.triggers.is_none()) {
-                warn!(table = %relation.name, "the table has triggers: its rule must say triggers = \"fire\" or \"skip\"");
-            }
+        if let Err(undecided) = catalog.triggers_are_decided() {
+            warn!("writes are refused: {undecided}");
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::admin::console::{self, Console, Listening, Reload};
 use crate::admin::http;
 use crate::admin::peers::Peers;
 use crate::capture::lanes::Lanes;
+use crate::catalog::load::{Named, load};
+use crate::catalog::relation::UndecidedTriggers;
 use crate::catalog::{Control, ControlSettings};
 use crate::config::{Config, ConfigErrors};
 use crate::session::{OwnUser, Phase, SessionMetrics, Settings, listens_beyond_this_machine};
@@ -59,6 +61,8 @@ pub enum StartError {
     )]
     OpenServer,
     #[error(transparent)]
+    Triggers(#[from] UndecidedTriggers),
+    #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -83,6 +87,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let settings = Arc::new(Settings::load(&config)?);
     raise_file_limit();
     refuse_open_server(&config, &settings).await?;
+    refuse_undecided_triggers(&config).await?;
 
     let mut listeners = Vec::new();
     for listen in &config.node.listen {
@@ -208,6 +213,22 @@ async fn refuse_open_server(config: &Config, settings: &Settings) -> Result<(), 
         // Each session is looked at again.
         Err(e) => {
             warn!(error = %e, "cannot find out whether the server asks for proof of identity");
+            Ok(())
+        }
+    }
+}
+
+/// All writes to them would be refused.
+async fn refuse_undecided_triggers(config: &Config) -> Result<(), StartError> {
+    let Some(control) = control_settings(config)?.filter(|_| !config.tables.is_empty()) else { return Ok(()) };
+    let Ok(client) = control.connect().await else {
+        // Until the server is there nobody can write.
+        return Ok(());
+    };
+    match load(&client, &config.tables, &Named::from(config)).await {
+        Ok(catalog) => Ok(catalog.triggers_are_decided()?),
+        Err(e) => {
+            warn!(error = %e, "cannot find out which of the tables have triggers");
             Ok(())
         }
     }

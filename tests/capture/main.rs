@@ -21,6 +21,7 @@ mod refused;
 mod shapes;
 mod simple;
 mod tables;
+mod triggers;
 
 use common::Pg;
 use common::node::{Node, PUBLIC};

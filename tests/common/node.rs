@@ -12,7 +12,7 @@ use super::session::Session;
 use super::{Addr, Cluster, PATIENCE, Pg, Proxy, entry, eventually, proc, proxy, temp_dir};
 
 /// The rule most tests have: every table of schema `public`.
-pub(crate) const PUBLIC: &str = "[[table]]\nname = \"public.*\"\n";
+pub(crate) const PUBLIC: &str = "[[table]]\nname = \"public.*\"\ntriggers = \"fire\"\n";
 
 /// What a node's server must be able to do.
 const CONF: &str = "max_connections = 200\nmax_prepared_transactions = 40\ndeadlock_timeout = 50ms\n";

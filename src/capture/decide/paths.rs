@@ -1,7 +1,7 @@
 //! The ways to a replicated table that capture does not see: functions, views, cascades, triggers, DO blocks, made tables.
 
 use crate::capture::write::Decision;
-use crate::catalog::relation::{Oid, RelationKind};
+use crate::catalog::relation::{Oid, Relation, RelationKind};
 use crate::config::{TableRule, Unreplicable};
 use crate::sql::statement::{Kind, Written};
 use crate::sql::{Lexer, Name, TokenKind, ident};
@@ -74,7 +74,18 @@ impl<'a> Case<'a> {
         if let (Some(reached), None) = (relation.covers.first(), &known.ruled) {
             return Err(refuse::covers(verb, relation, &self.name_of(*reached), self.leave_of(*reached)));
         }
-        self.no_trigger_writes(verb, known)
+        self.triggers(verb, relation, known.ruled.as_ref().map(|(rule, _)| *rule))
+    }
+
+    /// Triggers that write replicated tables themselves, and those that nobody has said what to do with on the peers.
+    pub(super) fn triggers(&self, verb: &str, relation: &Relation, rule: Option<&TableRule>) -> Result<(), Refused> {
+        match (rule, &relation.trigger_writes) {
+            (None, Some(found)) => Err(refuse::trigger(verb, relation, found)),
+            (Some(rule), _) if relation.user_trigger && rule.triggers.is_none() => {
+                Err(refuse::undecided_triggers(verb, relation, rule))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Foreign keys of ruled tables that follow the changes of one without a rule.

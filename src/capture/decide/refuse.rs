@@ -2,7 +2,7 @@
 
 use crate::capture::write::Refusal;
 use crate::catalog::relation::Relation;
-use crate::config::{TableRule, Unreplicable};
+use crate::config::{TableRule, Triggers, Unreplicable};
 
 use super::Refused;
 use super::target::Ours;
@@ -181,6 +181,15 @@ pub(super) fn trigger(verb: &str, relation: &Relation, found: &str) -> Refused {
         &format!("The table is not replicated, but a trigger of it writes tables that are: {found}."),
         "Replicate the table as well, or name the trigger's function under harmless in [capture] of pgcanon's configuration.",
     )
+}
+
+pub(super) fn undecided_triggers(verb: &str, relation: &Relation, rule: &TableRule) -> Refused {
+    let refusal = Refusal {
+        message: format!("{verb} of table \"{}\" cannot be replicated", relation.name),
+        detail: Some("The table has triggers, and its rule does not say what becomes of them on the peers.".to_owned()),
+        hint: Some(Triggers::CHOICE.to_owned()),
+    };
+    Refused { refusal, leave: rule.unreplicable }
 }
 
 pub(super) fn partition_truncated(relation: &Relation, rule: &TableRule) -> Refused {

@@ -9,7 +9,7 @@ use crate::journal::entry::{Extra, Head, Lane, Op, Place, Text};
 use crate::sql::statement::Truncate;
 
 use super::refuse;
-use super::target::{self, Known};
+use super::target;
 use super::{Case, Refused, quote};
 
 /// A ruled table to be emptied.
@@ -26,7 +26,7 @@ impl Case<'_> {
         for target in &truncate.targets {
             self.not_the_journal(&target.relation)?;
             let Some(known) = self.names.look(&target.relation) else { continue };
-            self.no_trigger_writes("TRUNCATE", &known)?;
+            self.triggers("TRUNCATE", known.relation, None)?;
             let relation = known.relation.as_ref();
             let reached = relation.truncates.iter().filter(|_| truncate.cascade);
             let others = relation.covers.iter().filter(|_| !target.only);
@@ -34,6 +34,7 @@ impl Case<'_> {
                 [(&relation.oid, target.only)].into_iter().chain(reached.chain(others).map(|oid| (oid, false)))
             {
                 let Some(found) = self.emptied(*oid, only) else { continue };
+                self.triggers("TRUNCATE", found.relation, Some(found.rule))?;
                 match self.s.catalog.ruled(*oid) {
                     Some(root) if root.oid != *oid => partitions.push((found, root.oid)),
                     _ if emptied.iter().any(|e| e.relation.oid == *oid) => {}
@@ -72,14 +73,6 @@ impl Case<'_> {
         let relation = self.s.catalog.relations.get(&oid)?;
         let rule = self.s.catalog.rules.get(relation.rule?)?;
         Some(Emptied { relation, rule, only })
-    }
-
-    /// Whether a trigger of a table without a rule writes one that has a rule.
-    pub(super) fn no_trigger_writes(&self, verb: &str, known: &Known<'_>) -> Result<(), Refused> {
-        match (&known.relation.trigger_writes, &known.ruled) {
-            (Some(found), None) => Err(refuse::trigger(verb, known.relation, found)),
-            _ => Ok(()),
-        }
     }
 }
 

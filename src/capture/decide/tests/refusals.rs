@@ -160,6 +160,30 @@ fn what_is_not_understood() {
 }
 
 #[test]
+fn triggers_that_nobody_has_decided_about() {
+    let with_trigger = |rule: &str| {
+        let rules = rules(&format!("[[table]]\nname = \"public.*\"\n{rule}\n"));
+        node().with(|n| {
+            n.catalog.rules = rules.into();
+            let acc = n.catalog.relations.values_mut().find(|r| r.name.table == "acc").unwrap();
+            std::sync::Arc::make_mut(acc).user_trigger = true;
+        })
+    };
+    let undecided = with_trigger("");
+    undecided.lanes(&[
+        ('X', "delete from acc where id = 1"),
+        ('X', "truncate acc"),
+        ('X', "copy acc from stdin"),
+        ('R', "insert into log (what) values ('x')"),
+    ]);
+    assert!(said(&undecided.refuse("truncate acc"))[2].starts_with("Set triggers = \"fire\""));
+    assert!(undecided.catalog.triggers_are_decided().is_err());
+    for decided in ["triggers = \"fire\"", "triggers = \"skip\""] {
+        with_trigger(decided).lanes(&[('S', "delete from acc where id = 1"), ('S', "truncate acc")]);
+    }
+}
+
+#[test]
 fn the_rule_may_let_them_run_alone() {
     for (word, lane) in [("warn", '!'), ("ignore", '-')] {
         let rules = rules(&format!("[[table]]\nname = \"public.*\"\nunreplicable = \"{word}\"\n"));
