@@ -172,7 +172,7 @@ impl Seen {
 
     /// Whether it answers.
     pub fn is_up(&self) -> bool {
-        matches!(self.phase, Phase::Live | Phase::Draining | Phase::Stalled)
+        matches!(self.phase, Phase::Live | Phase::Draining | Phase::Stalled | Phase::Parked)
     }
 }
 

@@ -47,7 +47,11 @@ const NEXT: (u32, &str) = (
      WHERE origin OPERATOR(pg_catalog.=) $1 AND system OPERATOR(pg_catalog.=) $7 AND timeline OPERATOR(pg_catalog.=) $8 \
      AND tick OPERATOR(pg_catalog.=) $9 AND ord OPERATOR(pg_catalog.=) $10 AND part OPERATOR(pg_catalog.=) $11",
 );
+const ASIDE: (u32, &str) = (5, "INSERT INTO pgcanon.applied (origin, tick, ord, seq) VALUES ($1, $2, $3, $4)");
 const OWN: u32 = 16;
+
+/// TEXT, INT8 and INT4, as a piece is told.
+pub(super) const PIECE: [u32; 4] = [25, 20, 23, 23];
 
 /// TEXT, INT8 and INT4, as progress is told.
 const PROGRESS: [u32; 11] = [25, 20, 23, 20, 23, 23, 20, 23, 20, 23, 23];
@@ -84,6 +88,8 @@ pub(super) struct Open {
     pub(super) mode: Mode,
     /// The source transaction that is being applied, or was last.
     source: Option<Progress>,
+    /// How far the peer will be, where that is not the source transaction's place.
+    pub(super) stays: Option<Progress>,
     /// The number of the next entry.
     entry: u32,
     pub(super) encoding: String,
@@ -133,6 +139,10 @@ impl Applier {
         self.confirmed
     }
 
+    pub(super) fn origin(&self) -> &NodeName {
+        &self.origin
+    }
+
     /// Begins a target transaction.
     pub fn begin(&mut self, mode: Mode) -> Result<(), ApplyError> {
         if self.open.is_some() {
@@ -151,7 +161,8 @@ impl Applier {
             self.plain(b"SET LOCAL synchronous_commit = local");
         }
         let encoding = "UTF8".to_owned();
-        self.open = Some(Open { mode, source: None, entry: 0, encoding, truncating: None, copying: false });
+        self.open =
+            Some(Open { mode, source: None, stays: None, entry: 0, encoding, truncating: None, copying: false });
         Ok(())
     }
 
@@ -218,7 +229,8 @@ impl Applier {
     pub async fn commit(&mut self) -> Result<(), ApplyError> {
         self.line.check()?;
         self.end_of_source()?;
-        let at = self.opened()?.source.ok_or(ApplyError::Misuse("a commit of nothing"))?;
+        let open = self.opened()?;
+        let at = open.stays.or(open.source).ok_or(ApplyError::Misuse("a commit of nothing"))?;
         self.end(at).await
     }
 
@@ -324,7 +336,7 @@ impl Applier {
         self.put_truncates()
     }
 
-    fn count_commits(&mut self) {
+    pub(super) fn count_commits(&mut self) {
         while self.commits < self.line.commits() {
             self.commits = self.commits.saturating_add(1);
             self.confirmed = self.sent.pop_front().or(self.confirmed);
@@ -377,6 +389,11 @@ impl Applier {
         self.line.parse("", sql, &[]);
         let at = self.at(0);
         self.line.execute("", &[], Expect::Done, at);
+    }
+
+    /// Notes that a piece is applied behind its place.
+    pub(super) fn note_aside(&mut self, piece: &[Param<'_>]) {
+        self.own(ASIDE, &PIECE, piece, Expect::Count(1));
     }
 
     /// A statement of ours that comes again and again.

@@ -6,6 +6,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod applier;
+mod aside;
 mod error;
 mod line;
 mod repeats;

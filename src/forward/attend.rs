@@ -12,23 +12,20 @@ use crate::journal::{Progress, Reader, Renderer, TickId};
 
 use super::command::{Command, Wish};
 use super::course::{Course, next};
-use super::drain::{Drain, Stuck};
+use super::park::Parked;
 use super::spill::Spiller;
 use super::status::{Phase, Queued, Status};
 use super::store::{Kept, Place, Store, WHOLE};
 use super::{ForwardError, Options};
 
 /// Between attempts to reach the peer: the first pause, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// How often it is asked what of the changes is durable, where nothing else is to do.
 const FLUSHES: Duration = Duration::from_millis(200);
 
 /// How often another proxy of the node is looked after.
 const ELSEWHERE: Duration = Duration::from_millis(500);
-
-/// Who deals with the queue by hand is left to it for so long.
-const BY_HAND: Duration = Duration::from_secs(10);
 
 /// Counting the queue takes one part of the time in so many.
 const COUNTING: u32 = 20;
@@ -37,25 +34,26 @@ const COUNTING: u32 = 20;
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// One peer, as long as the connection to the own node lives.
-struct Attendant<'a> {
-    o: &'a mut Options,
-    status: &'a watch::Sender<Status>,
-    wishes: &'a mut mpsc::Receiver<Command>,
-    store: Store,
-    kept: Kept,
-    spiller: Option<Spiller>,
+pub(super) struct Attendant<'a> {
+    pub(super) o: &'a mut Options,
+    pub(super) status: &'a watch::Sender<Status>,
+    pub(super) wishes: &'a mut mpsc::Receiver<Command>,
+    pub(super) store: Store,
+    pub(super) kept: Kept,
+    pub(super) parked: Parked,
+    pub(super) spiller: Option<Spiller>,
     /// A command that waits for the peer.
-    waiting: Option<Command>,
+    pub(super) waiting: Option<Command>,
     /// The queue is left to the operator until then.
-    by_hand: Option<Instant>,
-    down_since: Option<Instant>,
-    pause: Duration,
+    pub(super) by_hand: Option<Instant>,
+    pub(super) down_since: Option<Instant>,
+    pub(super) pause: Duration,
     /// Until then the queue is as it was seen last.
-    look_again: Instant,
+    pub(super) look_again: Instant,
 }
 
 /// A connection to the peer is left though nothing has failed: other rules, a wish of the operator's, too long a queue.
-struct Left;
+pub(super) struct Left;
 
 pub(super) async fn run(mut options: Options, status: watch::Sender<Status>, mut wishes: mpsc::Receiver<Command>) {
     let mut told = String::new();
@@ -103,6 +101,7 @@ impl<'a> Attendant<'a> {
             wishes,
             store,
             kept,
+            parked: Parked::default(),
             spiller: None,
             waiting: None,
             by_hand: None,
@@ -158,7 +157,7 @@ impl<'a> Attendant<'a> {
         Ok(())
     }
 
-    async fn pause(&mut self, command: Command) -> Result<(), ForwardError> {
+    pub(super) async fn pause(&mut self, command: Command) -> Result<(), ForwardError> {
         self.kept.paused = command.wish == Wish::Pause;
         self.store.pause(self.kept.paused).await?;
         let _ = command.answer.send(Ok(0));
@@ -227,7 +226,7 @@ impl<'a> Attendant<'a> {
         }
     }
 
-    async fn spill_from_now_on(&mut self, why: &str) -> Result<(), ForwardError> {
+    pub(super) async fn spill_from_now_on(&mut self, why: &str) -> Result<(), ForwardError> {
         self.kept.spilling = true;
         self.store.turn("spilling", Some(why)).await?;
         tracing::warn!(peer = %self.o.peer.name, error = why, "changes go to the error queue");
@@ -236,7 +235,7 @@ impl<'a> Attendant<'a> {
     }
 
     /// Moves everything that is there to the queue.
-    async fn spill(&mut self) -> Result<(), ForwardError> {
+    pub(super) async fn spill(&mut self) -> Result<(), ForwardError> {
         let latest = self.o.ticks.borrow().latest.unwrap_or_default();
         if next(self.kept.at).0 > latest {
             return Ok(());
@@ -267,7 +266,7 @@ impl<'a> Attendant<'a> {
     }
 
     /// Looks at the queue, for whoever asks: a long one is not counted all the time.
-    async fn look(&mut self) -> Result<(), ForwardError> {
+    pub(super) async fn look(&mut self) -> Result<(), ForwardError> {
         let passed = self.kept.passed();
         self.status.send_modify(|status| status.passed = passed);
         let began = Instant::now();
@@ -280,7 +279,8 @@ impl<'a> Attendant<'a> {
     }
 
     /// Nothing is in the queue.
-    fn empty(&mut self) {
+    pub(super) fn empty(&mut self) {
+        self.parked = Parked::default();
         self.look_again = Instant::now();
         self.status.send_modify(|status| status.queued = Queued::default());
     }
@@ -311,124 +311,6 @@ impl<'a> Attendant<'a> {
                 Err(back) => applier = back,
             }
         }
-    }
-
-    /// Takes out of the queue what the peer has, once it has it for good.
-    async fn forget_applied(&mut self, applier: &mut Applier) -> Result<(), ForwardError> {
-        if !self.store.is_empty().await?
-            && let Some(progress) = applier.make_durable().await?
-        {
-            self.store.settle(&progress).await?;
-        }
-        self.look().await
-    }
-
-    /// Empties the queue.
-    async fn drained(&mut self, peer: &ControlSettings, applier: &mut Applier) -> Result<Option<Left>, ForwardError> {
-        let mut wait = PAUSES.0;
-        loop {
-            if let Some(command) = self.waiting.take().or_else(|| self.wishes.try_recv().ok()) {
-                if let Some(left) = self.obey(command, peer, applier).await? {
-                    return Ok(Some(left));
-                }
-                continue;
-            }
-            if self.store.is_empty().await? {
-                self.empty();
-                if self.kept.spilling {
-                    self.kept.spilling = false;
-                    self.store.turn("live", None).await?;
-                }
-                return Ok(None);
-            }
-            let stuck = match self.by_hand.filter(|until| *until > Instant::now()) {
-                Some(until) => {
-                    wait = until.saturating_duration_since(Instant::now());
-                    None
-                }
-                None => {
-                    self.by_hand = None;
-                    self.status.send_modify(|status| status.turn(Phase::Draining));
-                    let identity = self.store.identity().await?;
-                    let mut drain = Drain { store: &self.store, applier, identity };
-                    let some = watched(peer, self.o.connect_timeout, drain.some()).await?;
-                    self.look().await?;
-                    match some {
-                        Ok(_) => {
-                            wait = PAUSES.0;
-                            continue;
-                        }
-                        Err(stuck) => Some(stuck),
-                    }
-                }
-            };
-            if let Some(stuck) = stuck {
-                self.stall(&stuck).await?;
-                wait = wait.saturating_mul(2).min(PAUSES.1);
-            }
-            if let Some(left) = self.stay(wait).await? {
-                return Ok(Some(left));
-            }
-        }
-    }
-
-    /// Waits with a queue that is not to be touched; meanwhile what comes goes behind it.
-    async fn stay(&mut self, wait: Duration) -> Result<Option<Left>, ForwardError> {
-        let until = Instant::now() + wait;
-        loop {
-            if self.kept.spilling {
-                self.spill().await?;
-                if self.kept.evicted {
-                    return Ok(Some(Left));
-                }
-            }
-            let (more, behind) = (self.kept.spilling, next(self.kept.at).0);
-            tokio::select! {
-                () = sleep_until(until) => return Ok(None),
-                () = reached(&mut self.o.ticks, behind), if more => {}
-                Some(command) = self.wishes.recv() => {
-                    self.waiting = Some(command);
-                    return Ok(None);
-                }
-                Ok(()) = self.o.rules.changed() => return Ok(Some(Left)),
-            }
-        }
-    }
-
-    async fn stall(&mut self, stuck: &Stuck) -> Result<(), ForwardError> {
-        let words = format!("number {} in the queue: {}", stuck.id, stuck.why);
-        if !self.kept.spilling {
-            self.spill_from_now_on(&words).await?;
-        }
-        self.status.send_modify(|status| {
-            status.turn(Phase::Stalled);
-            status.trouble = Some(words);
-        });
-        Ok(())
-    }
-
-    async fn obey(
-        &mut self,
-        command: Command,
-        peer: &ControlSettings,
-        applier: &mut Applier,
-    ) -> Result<Option<Left>, ForwardError> {
-        let Wish::Deal(most) = command.wish else {
-            self.pause(command).await?;
-            return Ok(self.kept.paused.then_some(Left));
-        };
-        self.by_hand = Some(Instant::now() + BY_HAND);
-        let identity = self.store.identity().await?;
-        let mut drain = Drain { store: &self.store, applier, identity };
-        let dealt = watched(peer, self.o.connect_timeout, drain.pieces(most)).await;
-        let answer = match &dealt {
-            Ok(Ok(applied)) => Ok(*applied),
-            Ok(Err(stuck)) => Err(format!("number {} in the queue: {}", stuck.id, stuck.why)),
-            Err(error) => Err(error.to_string()),
-        };
-        self.look().await?;
-        let _ = command.answer.send(answer);
-        dealt.map(|_| None)
     }
 
     /// Applies what comes; where the peer rejects something, everything from there on is in the queue and the applier comes back.
@@ -514,14 +396,14 @@ async fn own(o: &Options) -> Result<tokio_postgres::Client, ForwardError> {
 }
 
 /// Waits for a tick; for ever where the proxy is ending.
-async fn reached(ticks: &mut watch::Receiver<Ticks>, next: TickId) {
+pub(super) async fn reached(ticks: &mut watch::Receiver<Ticks>, next: TickId) {
     if ticks.wait_for(|ticks| ticks.latest.is_some_and(|latest| latest >= next)).await.is_err() {
         std::future::pending().await
     }
 }
 
 /// Gives up waiting for a peer that takes no new connection either: one that was stopped, say, answers nothing for ever.
-async fn watched<T>(
+pub(super) async fn watched<T>(
     peer: &ControlSettings,
     limit: Duration,
     work: impl Future<Output = Result<T, ForwardError>>,

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
 use crate::config::OnError;
 use crate::journal::entry::{Head, Lane};
-use crate::journal::{Entries, Entry, Progress};
+use crate::journal::{Entry, Progress};
 
+use super::park::Parked;
 use super::store::{Place, Store, Waiting};
 use super::{ForwardError, YIELD};
 
@@ -20,7 +20,8 @@ const GROUP: (usize, usize) = (256, 4000);
 const LOCKED: Duration = Duration::from_secs(10);
 
 /// A piece that the peer rejects, and what it says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("number {id} in the queue: {why}")]
 pub(super) struct Stuck {
     pub(super) id: i64,
     pub(super) why: Rejection,
@@ -43,12 +44,16 @@ enum Wanted {
 #[derive(Default)]
 struct Taken {
     ids: Vec<i64>,
+    /// They have to wait for parked ones.
+    behind: Vec<i64>,
     /// In the order in which they were applied.
     entries: Vec<Applied>,
     transactions: usize,
     last: Option<(Place, i32)>,
     /// Of the last transaction something is left.
     cut: bool,
+    /// Of the last transaction nothing is applied yet.
+    fresh: bool,
 }
 
 /// An entry that was applied.
@@ -71,6 +76,7 @@ struct Building {
 
 pub(super) struct Drain<'a> {
     pub(super) store: &'a Store,
+    pub(super) parked: &'a mut Parked,
     pub(super) applier: &'a mut Applier,
     /// This cluster: system and timeline.
     pub(super) identity: (i64, i32),
@@ -108,7 +114,12 @@ impl Drain<'_> {
                         self.store.discard(id, why).await?;
                         Wanted::One(mode)
                     }
-                    Some((id, OnError::Stall | OnError::Park)) => {
+                    Some((id, OnError::Park)) => {
+                        let entry = self.store.park_rejected(id, why).await?;
+                        self.parked.touched.add(&entry)?;
+                        Wanted::One(mode)
+                    }
+                    Some((id, OnError::Stall)) => {
                         self.store.mark(id, why).await?;
                         return Ok(Err(Stuck { id, why: (**why).clone() }));
                     }
@@ -141,14 +152,11 @@ impl Drain<'_> {
         let mut taken = Taken::default();
         let filled = self.fill(wanted, &mut taken).await;
         match filled {
-            Ok(()) if taken.ids.is_empty() => {
-                self.store.rollback().await?;
-                Ok(Ok(0))
-            }
             Ok(()) => {
                 self.store.remove(&taken.ids).await?;
+                self.store.park(&taken.behind).await?;
                 self.store.commit().await?;
-                Ok(Ok(u64::try_from(taken.ids.len()).unwrap_or(u64::MAX)))
+                Ok(Ok(u64::try_from(taken.ids.len() + taken.behind.len()).unwrap_or(u64::MAX)))
             }
             Err(ForwardError::Apply(error @ (ApplyError::Rejected(_) | ApplyError::Retry(_)))) => {
                 self.store.rollback().await?;
@@ -188,9 +196,9 @@ impl Drain<'_> {
                         return self.finish(taken, building).await;
                     }
                     self.put(&mut building, taken).await?;
-                    self.source(taken, piece.place, mode)?;
+                    taken.fresh = true;
                 }
-                self.take(piece, &mut building, taken).await?;
+                self.take(piece, &mut building, taken, mode).await?;
             }
         }
         if let Some(last) = taken.last.filter(|_| matches!(wanted, Wanted::Pieces(..))) {
@@ -210,14 +218,22 @@ impl Drain<'_> {
 
     async fn take(
         &mut self,
-        piece: Waiting,
+        mut piece: Waiting,
         building: &mut Option<Building>,
         taken: &mut Taken,
+        mode: Mode,
     ) -> Result<(), ForwardError> {
-        let entry =
-            Entries::new(None, Bytes::from(piece.entry)).next().transpose()?.ok_or(ForwardError::Queue(piece.id))?;
-        taken.ids.push(piece.id);
+        let entry = piece.take_entry()?;
         taken.last = Some((piece.place, piece.seq));
+        if self.parked.touched.by(&entry)? {
+            self.parked.touched.add(&entry)?;
+            taken.behind.push(piece.id);
+            return Ok(());
+        }
+        if std::mem::take(&mut taken.fresh) {
+            self.source(taken, piece.place, mode)?;
+        }
+        taken.ids.push(piece.id);
         if let Some(open) = building
             && (open.place, open.nr) == (piece.place, piece.nr)
             && open.add(piece.id, &entry)
@@ -243,8 +259,8 @@ impl Drain<'_> {
 
     async fn finish(&mut self, taken: &mut Taken, mut building: Option<Building>) -> Result<(), ForwardError> {
         self.put(&mut building, taken).await?;
-        let Some((_, seq)) = taken.last else { return Ok(()) };
-        if taken.cut {
+        let Some((_, seq)) = taken.last.filter(|_| taken.transactions > 0) else { return Ok(()) };
+        if taken.cut && !taken.fresh {
             self.applier.part(seq.saturating_add(1))?;
         }
         self.applier.commit().await?;
@@ -284,7 +300,7 @@ impl Taken {
     /// Whether a transaction at this place is left for the next time.
     fn is_enough(&self, wanted: Wanted, next: Place) -> bool {
         match wanted {
-            Wanted::Some => self.transactions >= GROUP.0 || self.ids.len() >= GROUP.1,
+            Wanted::Some => self.transactions >= GROUP.0 || self.ids.len() + self.behind.len() >= GROUP.1,
             Wanted::Before(place) => next >= place,
             Wanted::One(_) => self.transactions > 0,
             Wanted::Pieces(..) => false,

@@ -7,6 +7,8 @@ mod attend;
 mod command;
 mod course;
 mod drain;
+mod park;
+mod queue;
 mod spill;
 mod status;
 mod store;

@@ -23,6 +23,8 @@ pub enum Phase {
     Draining,
     /// It rejects what comes next.
     Stalled,
+    /// It gets everything but what it rejected, and what touches the same rows.
+    Parked,
     /// By the operator's wish it gets nothing.
     Paused,
     /// The queue became too large: the tables must be copied again.
@@ -53,13 +55,14 @@ pub struct Status {
 // === impl Phase ===
 
 impl Phase {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Connecting,
         Self::Live,
         Self::Unreachable,
         Self::Spilling,
         Self::Draining,
         Self::Stalled,
+        Self::Parked,
         Self::Paused,
         Self::Evicted,
         Self::Elsewhere,
@@ -75,6 +78,7 @@ impl Phase {
             Self::Spilling => "spilling",
             Self::Draining => "draining",
             Self::Stalled => "stalled",
+            Self::Parked => "parked",
             Self::Paused => "paused",
             Self::Evicted => "evicted",
             Self::Elsewhere => "elsewhere",

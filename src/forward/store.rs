@@ -1,10 +1,13 @@
 //! What a forwarder keeps on its own node: how the peer stands, and what waits for it, in order (§6.1).
 
+use bytes::Bytes;
 use tokio_postgres::Client;
 
 use crate::apply::{Rejection, lock};
 use crate::config::NodeName;
-use crate::journal::{Progress, TickId};
+use crate::journal::{Entries, Entry, Progress, TickId};
+
+use super::ForwardError;
 
 /// Rows of the queue that are fetched at a time, and bytes of their entries.
 const CHUNK: (i64, i64) = (1000, 4 << 20);
@@ -69,6 +72,17 @@ pub(super) struct Waiting {
     pub(super) seq: i32,
     pub(super) nr: i32,
     pub(super) entry: Vec<u8>,
+}
+
+impl Waiting {
+    /// What it is; to be asked once.
+    pub(super) fn take_entry(&mut self) -> Result<Entry, ForwardError> {
+        read(self.id, std::mem::take(&mut self.entry))
+    }
+}
+
+fn read(id: i64, entry: Vec<u8>) -> Result<Entry, ForwardError> {
+    Entries::new(None, Bytes::from(entry)).next().transpose()?.ok_or(ForwardError::Queue(id))
 }
 
 impl Store {
@@ -192,14 +206,25 @@ impl Store {
         after: Option<(Place, i32)>,
         most: i64,
     ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
+        self.waiting("NOT parked", after, most).await
+    }
+
+    async fn waiting(
+        &self,
+        which: &str,
+        after: Option<(Place, i32)>,
+        most: i64,
+    ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
         let ((tick, ord), seq) = after.unwrap_or(((TickId(0), 0), 0));
-        let sql = "SELECT id, tick, ord, seq, nr, entry FROM \
+        let sql = format!(
+            "SELECT id, tick, ord, seq, nr, entry FROM \
             (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
-                (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND NOT parked \
+                (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND {which} \
                  AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked) \
             AS summed WHERE bytes - octet_length(entry) < $6 \
-            ORDER BY tick, ord, seq";
-        let statement = self.client.prepare(sql).await?;
+            ORDER BY tick, ord, seq"
+        );
+        let statement = self.client.prepare(&sql).await?;
         let most = most.min(CHUNK.0);
         let rows = self.client.query(&statement, &[&self.peer, &tick.0, &ord, &seq, &most, &CHUNK.1]).await?;
         rows.iter()
@@ -213,6 +238,32 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// Pieces that were parked, in order, behind one of them; not more than fit into memory.
+    pub(super) async fn parked(&self, after: Option<(Place, i32)>) -> Result<Vec<Waiting>, tokio_postgres::Error> {
+        self.waiting("parked", after, CHUNK.0).await
+    }
+
+    /// A piece as it is now; it stays the transaction's own until it ends. None if it is gone.
+    pub(super) async fn lock(&self, id: i64) -> Result<Option<Entry>, ForwardError> {
+        let sql = "SELECT entry FROM pgcanon.error_queue WHERE id = $1 FOR UPDATE";
+        let row = self.client.query_opt(sql, &[&id]).await?;
+        row.map(|row| read(id, row.try_get(0)?)).transpose()
+    }
+
+    /// Puts a piece aside that the peer rejects.
+    pub(super) async fn park_rejected(&self, id: i64, why: &Rejection) -> Result<Entry, ForwardError> {
+        let sql = "UPDATE pgcanon.error_queue SET parked = true, sqlstate = $2, message = $3, attempts = attempts + 1 \
+            WHERE id = $1 RETURNING entry";
+        let row = self.client.query_one(sql, &[&id, &why.sqlstate, &why.message]).await?;
+        read(id, row.try_get(0)?)
+    }
+
+    /// Puts pieces aside that touch what those touch.
+    pub(super) async fn park(&self, ids: &[i64]) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE pgcanon.error_queue SET parked = true WHERE id = ANY ($1)";
+        self.client.execute(sql, &[&ids]).await.map(drop)
     }
 
     pub(super) async fn remove(&self, ids: &[i64]) -> Result<(), tokio_postgres::Error> {

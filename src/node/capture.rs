@@ -12,7 +12,7 @@ use crate::capture::lanes::Lanes;
 use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
-use crate::config::{Config, Delivery, NodeName, OnError, Peer, TableRule};
+use crate::config::{Config, Delivery, NodeName, Peer, TableRule};
 use crate::forward::{self, Forwarder, Handle};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
@@ -183,9 +183,6 @@ impl Plan {
             let name = &rule.name;
             if matches!(rule.delivery, Delivery::Atomic(_)) {
                 warn!(rule = %name, "delivery = \"atomic\" delivers as \"async\" in this version");
-            }
-            if rule.on_error == OnError::Park {
-                warn!(rule = %name, "on_error = \"park\" does what \"stall\" does in this version");
             }
             if rule.conflict.is_some() {
                 warn!(rule = %name, "conflict is not used in this version: a change that meets another row is rejected");

@@ -182,7 +182,7 @@ impl Plan {
         let node = format!("name = \"{name}\"\ncontrol = \"user={user} dbname={database}\"\n");
         std::fs::write(dir.path().join("pgcanon.toml"), format!("[node]\nserver = \"{server}\"\n{node}\n{rules}"))
             .expect("write the configuration");
-        let overrides = format!("[node]\n{node}\n{rules}");
+        let overrides = format!("[node]\nadmin = \"127.0.0.1:0\"\n{node}\n{rules}");
         Plan { cluster, database: database.to_owned(), overrides, tables: String::new(), dir }
     }
 

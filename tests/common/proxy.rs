@@ -85,6 +85,15 @@ impl Proxy {
         Addr::tcp(self.port)
     }
 
+    /// Where the console listens, on 127.0.0.1.
+    pub(crate) fn console_port(&self) -> u16 {
+        self.wait_log("serving the console");
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("serving the console")).expect("the line waited for");
+        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok());
+        port.unwrap_or_else(|| panic!("no port in {line:?}"))
+    }
+
     pub(crate) fn unix(&self) -> Addr {
         Addr::unix(self.dir.path(), self.port)
     }

@@ -46,7 +46,7 @@ fn status_is_well_where_all_peers_are_live_and_says_where_it_cannot_ask() {
     eventually("status to be well", || site.run(&["status"]).status.success().then_some(()));
     site.proxy.signal(rustix::process::Signal::TERM);
     // The port stands in its log.
-    let port = super::port(&site.proxy);
+    let port = site.proxy.console_port();
     site.proxy.wait_exit();
     let output = site.run(&["status"]);
     assert_eq!(output.status.code(), Some(2));

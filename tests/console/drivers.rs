@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use super::common::{PATIENCE, cache, proc, tests_dir};
-use super::port;
 use super::site::Site;
 
 fn passes(script: &str) {
@@ -11,7 +10,7 @@ fn passes(script: &str) {
     site.client().ok("insert into t select * from (values (1, 'it''s'), (2, 'ä'), (3, null)) as v");
     site.until_queued("c", "3");
     let mut python = Command::new(cache("venv/bin/python"));
-    python.arg(tests_dir().join("console").join(script)).env("PORT", port(&site.proxy).to_string());
+    python.arg(tests_dir().join("console").join(script)).env("PORT", site.proxy.console_port().to_string());
     let printed = proc::run(&mut python, PATIENCE);
     assert!(printed.contains("all passed"), "{printed}");
     assert_eq!(site.value("select count(*) from sync_err_rec"), "2", "the driver skipped one");

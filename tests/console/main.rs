@@ -23,17 +23,9 @@ use common::{Cluster, PATIENCE, Pg, Proxy, eventually, proc, proxy};
 
 const CONSOLE: &str = "[node]\nadmin = \"127.0.0.1:0\"\n";
 
-/// Where the proxy's console listens.
-fn port(proxy: &Proxy) -> u16 {
-    proxy.wait_log("serving the console");
-    let log = proxy.log();
-    let line = log.lines().find(|line| line.contains("serving the console")).expect("the line waited for");
-    line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).unwrap_or_else(|| panic!("no port in {line:?}"))
-}
-
 /// Runs psql on the console with one query, unaligned, with the columns' names.
 fn psql(proxy: &Proxy, sql: &str) -> Output {
-    let mut psql = proxy::psql("127.0.0.1", port(proxy));
+    let mut psql = proxy::psql("127.0.0.1", proxy.console_port());
     psql.args(["-A", "-P", "footer=off", "-v", "VERBOSITY=verbose", "-c", sql]);
     proc::output(&mut psql, PATIENCE)
 }
@@ -57,7 +49,7 @@ fn with_driver(proxy: &Proxy, mut test: impl AsyncFnMut(&Client)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut config = Config::new();
-        config.host("127.0.0.1").port(port(proxy)).user("anybody").dbname("anything");
+        config.host("127.0.0.1").port(proxy.console_port()).user("anybody").dbname("anything");
         let (client, connection) = config.connect(NoTls).await.expect("connect to the console");
         tokio::spawn(connection);
         tokio::time::timeout(PATIENCE, test(&client)).await.expect("an answer in time");
@@ -189,7 +181,7 @@ fn bytes_that_are_no_messages_end_one_console_only() {
         b"\0\0\0\x09\0\x03\0\0\0X\0\0\0\x04",
     ];
     for bytes in garbage {
-        let mut stream = TcpStream::connect(("127.0.0.1", port(&proxy))).expect("connect");
+        let mut stream = TcpStream::connect(("127.0.0.1", proxy.console_port())).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("set a time limit");
         stream.write_all(bytes).expect("send");
         stream.shutdown(std::net::Shutdown::Write).expect("no more");

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use super::common::node::Node;
 use super::common::session::Session;
 use super::common::{PATIENCE, Pg, Proxy, eventually, free_port, proc, proxy};
-use super::{port, psql, shown};
+use super::{psql, shown};
 
 pub(crate) const TABLES: &str = "create table t (id int primary key, v text)";
 const RULES: &str = "[[table]]\nname = \"public.*\"\n";
@@ -95,7 +95,8 @@ impl Site {
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         let text = std::fs::read_to_string(self.proxy.config_path()).expect("read the configuration");
         let path = self.proxy.config_path().with_file_name("cli.toml");
-        let text = text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"127.0.0.1:{}\"", port(&self.proxy)));
+        let text =
+            text.replace("admin = \"127.0.0.1:0\"", &format!("admin = \"127.0.0.1:{}\"", self.proxy.console_port()));
         std::fs::write(&path, text).expect("write the configuration");
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgcanon"));
         proc::output(command.args(args).arg("--config").arg(path), PATIENCE)
@@ -103,6 +104,6 @@ impl Site {
 
     /// psql on the console's Unix socket, or on its TCP port.
     pub(crate) fn psql_at(&self, host: &str) -> Command {
-        proxy::psql(host, port(&self.proxy))
+        proxy::psql(host, self.proxy.console_port())
     }
 }

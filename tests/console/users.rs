@@ -5,7 +5,6 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use super::common::{Cluster, PATIENCE, Pg, Proxy, proc, proxy};
-use super::port;
 
 const USERS: &str = "[node]\nadmin = \"127.0.0.1:0\"\n\
     [[console_user]]\nname = \"operator\"\npassword = \"pässword\"\nmay = \"act\"\n\
@@ -13,7 +12,7 @@ const USERS: &str = "[node]\nadmin = \"127.0.0.1:0\"\n\
 
 /// What psql as this user, with this password, printed: its output and its errors.
 fn say(proxy: &Proxy, host: &str, user: &str, password: &str, sql: &str) -> (String, String) {
-    let mut psql = proxy::psql(host, port(proxy));
+    let mut psql = proxy::psql(host, proxy.console_port());
     psql.args(["-U", user, "-w", "-At", "-v", "VERBOSITY=verbose", "-c", sql]).env("PGPASSWORD", password);
     both(&mut psql)
 }
@@ -78,7 +77,7 @@ fn on_its_unix_socket_the_proxys_own_user_needs_no_password_and_others_do() {
         let as_postgres = |user: &str, password: &str| {
             let mut psql =
                 proc::guarded(std::path::Path::new("/usr/lib/postgresql/15/bin/psql"), "KILL", Some("postgres"));
-            psql.args(["-X", "-w", "-At", "-h", &dir, "-p", &port(&proxy).to_string(), "-U", user, "-d", "x"]);
+            psql.args(["-X", "-w", "-At", "-h", &dir, "-p", &proxy.console_port().to_string(), "-U", user, "-d", "x"]);
             psql.args(["-c", "show version"]).env("PGPASSWORD", password);
             both(&mut psql)
         };
@@ -95,7 +94,7 @@ fn on_its_unix_socket_the_proxys_own_user_needs_no_password_and_others_do() {
 #[test]
 fn the_socket_goes_with_the_proxy() {
     let proxy = Proxy::start(&Cluster::shared(Pg::V15), "[node]\nadmin = \"127.0.0.1:0\"\n");
-    let socket = proxy.socket_dir().join(format!(".s.PGSQL.{}", port(&proxy)));
+    let socket = proxy.socket_dir().join(format!(".s.PGSQL.{}", proxy.console_port()));
     assert!(socket.exists());
     proxy.signal(Signal::TERM);
     proxy.wait_exit();

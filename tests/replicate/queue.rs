@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::cluster::Stop;
-use crate::common::{Cluster, Pg, eventually};
+use crate::common::{Cluster, PATIENCE, Pg, eventually, proc, proxy};
 use crate::mesh::{APPLIER, Member, Mesh, server};
 
 const TABLE: &str = "create table t (id int primary key, v text, n int default 0)";
@@ -157,4 +157,67 @@ fn b6_what_is_rejected_may_be_discarded() {
         "select kind, decision, nsp_name, table_name, incoming->>'sqlstate', incoming->>'query' from pgcanon.conflict",
     );
     assert_eq!(record, "rejected|discarded|public|t|23505|INSERT INTO public.t (id, v, n) VALUES (5, 'many', 0);");
+}
+
+#[test]
+fn b6_what_is_rejected_may_be_parked() {
+    let (mesh, _b) = pair(&format!("{RULE}on_error = \"park\"\n"));
+    mesh.node("b").sql("insert into t values (5, 'in the way'), (50, 'in the way, too')");
+    let mut c = mesh.client("a");
+    c.ok("insert into t select i, 'many' from generate_series(1, 9) i");
+    c.ok("insert into t values (50, 'alone')");
+    c.ok("update t set n = n + 1 where id in (4, 5, 6)");
+    c.ok("begin; delete from t where id = 50; insert into t values (51, 'beside'); commit");
+    c.ok("insert into t values (52, 'behind')");
+    c.ok("delete from t where id = 52; insert into t values (52, 'again')");
+    let there = |expected: &str| {
+        let sql = "select string_agg(id || v || n, ' ' order by id) from t where id > 3 and v not like 'in the way%'";
+        eventually(expected, || (mesh.node("b").sql(sql) == expected).then_some(()));
+    };
+    // All of it but what touches the rows in the way.
+    there("4many1 6many1 7many0 8many0 9many0 51beside0 52again0");
+    let parked =
+        "select string_agg(coalesce(sqlstate, 'behind') || ':' || parked, ' ' order by id) from pgcanon.sync_err_rec";
+    eventually("four pieces to be parked", || {
+        (mesh.node("a").sql(parked) == "23505:true 23505:true behind:true behind:true").then_some(())
+    });
+    // A proxy that begins anew knows what has to wait.
+    mesh.node("a").proxy.signal(rustix::process::Signal::KILL);
+    let proxy = mesh.node("a").second_proxy();
+    let mut c = mesh.node("a").client_at(&proxy.tcp());
+    c.ok("update t set v = 'last' where id in (5, 8)");
+    there("4many1 6many1 7many0 8last0 9many0 51beside0 52again0");
+    assert_eq!(mesh.queued(), 5);
+    mesh.node("b").sql("delete from t where id = 50");
+    there("4many1 6many1 7many0 8last0 9many0 51beside0 52again0");
+    eventually("the other row to be through", || (mesh.queued() == 3).then_some(()));
+    mesh.node("b").sql("delete from t where id = 5");
+    eventually("nothing to wait any more", || (mesh.queued() == 0 && mesh.peer("state") == "live").then_some(()));
+    mesh.assert_all_equal("t");
+    assert_eq!(mesh.node("b").sql("select count(*) from pgcanon.applied"), "0");
+}
+
+#[test]
+fn b2_an_operator_deals_with_the_queue_by_hand() {
+    let (mesh, b) = pair(RULE);
+    lock_out(&b);
+    mesh.client("a").ok("insert into t select i, 'first' from generate_series(1, 10000) i");
+    eventually("the queue to fill", || (mesh.queued() == 10_000).then_some(()));
+    let deal = |n: u32| {
+        let mut psql = proxy::psql("127.0.0.1", mesh.node("a").proxy.console_port());
+        let output = proc::output(psql.args(["-Atc", &format!("select deal_sync_err_rec({n})")]), PATIENCE);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    };
+    // The proxy tries by itself, too, ever more rarely: between two of its attempts there is time.
+    let failures = || b.log().matches("is not permitted to log in").count();
+    eventually("some attempts to fail", || (failures() >= 5).then_some(()));
+    let before = failures();
+    eventually("another one to fail", || (failures() > before).then_some(()));
+    b.psql(&format!("alter role {APPLIER} login"));
+    assert_eq!(deal(1000), "1000");
+    assert_eq!((mesh.queued(), mesh.node("b").sql("select count(*) from t")), (9000, "1000".to_owned()));
+    assert_eq!(deal(10_000), "9000");
+    assert_eq!(mesh.queued(), 0);
+    mesh.assert_all_equal("t");
 }

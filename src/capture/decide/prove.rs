@@ -1,6 +1,7 @@
 //! Proves the statement lane (§4.2): the result hangs on nothing but constants and the row that the statement itself locks.
 
 use crate::catalog::relation::{Column, TypeSort, Volatility};
+use crate::config::OnError;
 use crate::sql::Name;
 use crate::sql::statement::{Assign, ConflictAction, Delete, Expr, Insert, Kind, Overriding, Source, Type, Update};
 
@@ -35,6 +36,9 @@ pub(super) fn prove(kind: &Kind, ours: &Ours<'_>, s: &Surroundings<'_>) -> Resul
     }
     if ours.rule.conflict.is_some() {
         return Err("conflicts are settled by whole rows");
+    }
+    if ours.rule.on_error == OnError::Park {
+        return Err("what a peer rejects is parked by its rows");
     }
     let mut prover = Prover { ours, s, binary_params: Vec::new(), context: Context::Values };
     let (expect, some) = match kind {
