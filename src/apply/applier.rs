@@ -47,11 +47,12 @@ const NEXT: (u32, &str) = (
      WHERE origin OPERATOR(pg_catalog.=) $1 AND system OPERATOR(pg_catalog.=) $7 AND timeline OPERATOR(pg_catalog.=) $8 \
      AND tick OPERATOR(pg_catalog.=) $9 AND ord OPERATOR(pg_catalog.=) $10 AND part OPERATOR(pg_catalog.=) $11",
 );
-const ASIDE: (u32, &str) = (5, "INSERT INTO pgcanon.applied (origin, tick, ord, seq) VALUES ($1, $2, $3, $4)");
+pub(super) const ASIDE: (u32, &str) =
+    (5, "INSERT INTO pgcanon.applied (origin, tick, ord, seq) VALUES ($1, $2, $3, $4)");
+pub(super) const EARLY: (u32, &str) = (6, "INSERT INTO pgcanon.early (origin, xid) VALUES ($1, $2)");
+pub(super) const IN_TURN: (u32, &str) =
+    (7, "DELETE FROM pgcanon.early WHERE origin OPERATOR(pg_catalog.=) $1 AND xid OPERATOR(pg_catalog.=) $2");
 const OWN: u32 = 16;
-
-/// TEXT, INT8 and INT4, as a piece is told.
-pub(super) const PIECE: [u32; 4] = [25, 20, 23, 23];
 
 /// TEXT, INT8 and INT4, as progress is told.
 const PROGRESS: [u32; 11] = [25, 20, 23, 20, 23, 23, 20, 23, 20, 23, 23];
@@ -80,7 +81,7 @@ pub struct Applier {
     next_id: u32,
     /// Triggers are off.
     replica: bool,
-    open: Option<Open>,
+    pub(super) open: Option<Open>,
 }
 
 /// The open target transaction.
@@ -103,8 +104,17 @@ pub(super) struct Open {
 impl Applier {
     /// Takes over a connection that is logged in at the peer (`ControlSettings::log_in`), for the changes of `origin`.
     pub async fn open(stream: Stream, origin: &NodeName, route: Route) -> Result<Self, ApplyError> {
+        Self::begin_session(stream, origin, route, true).await
+    }
+
+    pub(super) async fn begin_session(
+        stream: Stream,
+        origin: &NodeName,
+        route: Route,
+        alone: bool,
+    ) -> Result<Self, ApplyError> {
         let mut line = Line::new(stream);
-        let Ready { progress, skips_triggers, user } = session::ready(&mut line, origin).await?;
+        let Ready { progress, skips_triggers, user } = session::ready(&mut line, origin, alone).await?;
         Ok(Self {
             line,
             origin: origin.clone(),
@@ -128,6 +138,11 @@ impl Applier {
     /// Where a change goes on this peer, by the rules of now; none if it does not go there.
     pub fn destination(&mut self, head: &Head) -> Option<Arc<Destination>> {
         self.route.of(&head.schema, &head.table)
+    }
+
+    /// Whether some of the peer's changes come before their turn.
+    pub fn is_atomic(&self) -> bool {
+        self.route.is_atomic()
     }
 
     pub(super) fn route(&mut self) -> &mut Route {
@@ -329,7 +344,7 @@ impl Applier {
     }
 
     /// What the end of a source transaction ends with it.
-    fn end_of_source(&mut self) -> Result<(), ApplyError> {
+    pub(super) fn end_of_source(&mut self) -> Result<(), ApplyError> {
         if self.opened()?.copying {
             return Err(self.malformed("a COPY in parts has no end"));
         }
@@ -391,13 +406,8 @@ impl Applier {
         self.line.execute("", &[], Expect::Done, at);
     }
 
-    /// Notes that a piece is applied behind its place.
-    pub(super) fn note_aside(&mut self, piece: &[Param<'_>]) {
-        self.own(ASIDE, &PIECE, piece, Expect::Count(1));
-    }
-
     /// A statement of ours that comes again and again.
-    fn own(&mut self, (id, sql): (u32, &str), types: &[u32], params: &[Param<'_>], expect: Expect) {
+    pub(super) fn own(&mut self, (id, sql): (u32, &str), types: &[u32], params: &[Param<'_>], expect: Expect) {
         let name = format!("p{id}");
         if self.prepared.insert(id) {
             self.line.parse(&name, sql.as_bytes(), types);

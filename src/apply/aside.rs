@@ -1,13 +1,16 @@
 //! Pieces that the peer gets behind their place (§6.1): how far it is says nothing of them, so each leaves a note of its own in
 //! the transaction that applies it.
 
-use super::applier::Applier;
+use super::applier::{ASIDE, Applier};
 use super::error::ApplyError;
-use super::line::Param;
+use super::line::{Expect, Param, Row};
 use crate::journal::{Progress, TickId};
 
 /// A piece of a source transaction: its number in it.
 type Piece = (Progress, i32);
+
+/// TEXT, INT8 and INT4, as a piece is told.
+const TYPES: [u32; 4] = [25, 20, 23, 23];
 
 /// Before anything that a journal holds.
 const NOTHING: (TickId, i32) = (TickId(0), 0);
@@ -18,7 +21,7 @@ impl Applier {
         self.source(at)?;
         let note = self.piece((at, seq));
         let params: Vec<Param<'_>> = note.iter().map(|v| Param::text(v)).collect();
-        self.note_aside(&params);
+        self.own(ASIDE, &TYPES, &params, Expect::Count(1));
         let progress = self.progress().unwrap_or(Progress { tick: NOTHING.0, ord: NOTHING.1, part: 0, ..at });
         self.opened()?.stays = Some(progress);
         Ok(())
@@ -37,10 +40,10 @@ impl Applier {
         self.ask_aside(sql, piece).await.map(drop)
     }
 
-    async fn ask_aside(&mut self, sql: &str, piece: Piece) -> Result<Vec<super::line::Row>, ApplyError> {
+    async fn ask_aside(&mut self, sql: &str, piece: Piece) -> Result<Vec<Row>, ApplyError> {
         let note = self.piece(piece);
         let params: Vec<Param<'_>> = note.iter().map(|v| Param::text(v)).collect();
-        let rows = self.line.query(sql, &super::applier::PIECE, &params).await?;
+        let rows = self.line.query(sql, &TYPES, &params).await?;
         self.count_commits();
         Ok(rows)
     }

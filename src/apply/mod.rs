@@ -7,6 +7,7 @@
 
 mod applier;
 mod aside;
+mod early;
 mod error;
 mod line;
 mod repeats;
@@ -18,6 +19,7 @@ mod text;
 mod texts;
 
 pub use applier::{Applier, Mode};
+pub use early::{Gid, Prepared};
 pub use error::{ApplyError, At, CONFLICT, MALFORMED, NOT_ROUTED, Rejection};
 pub use route::{Destination, Route};
 pub use session::lock;

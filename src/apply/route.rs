@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Conflict, NodeName, OnError, TableName, TableRule, Triggers};
+use crate::config::{Conflict, Delivery, NodeName, OnError, TableName, TableRule, Triggers};
 
 /// The rules as they concern one peer.
 #[derive(Clone, Debug)]
@@ -33,6 +33,12 @@ pub struct Destination {
 impl Route {
     pub fn new(rules: &[TableRule], peer: &NodeName) -> Self {
         Self { rules: rules.to_vec(), peer: peer.clone(), known: HashMap::new() }
+    }
+
+    /// Whether some of the changes that go there come before their turn.
+    pub fn is_atomic(&self) -> bool {
+        let goes_there = |rule: &&TableRule| rule.peers.as_ref().is_none_or(|peers| peers.contains(&self.peer));
+        self.rules.iter().filter(goes_there).any(|rule| matches!(rule.delivery, Delivery::Atomic(_)))
     }
 
     /// Where a table's changes go; none if this peer does not get them. The first rule that matches counts, though it may

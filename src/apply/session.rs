@@ -62,8 +62,8 @@ pub fn lock(purpose: &str, node: &NodeName) -> i64 {
     i64::from_be_bytes(hash)
 }
 
-/// Makes a new session ready to apply what comes from `origin`.
-pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, ApplyError> {
+/// Makes a new session ready to apply what comes from `origin`, `alone` or beside the one that is.
+pub(super) async fn ready(line: &mut Line, origin: &NodeName, alone: bool) -> Result<Ready, ApplyError> {
     let (names, values): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().unzip();
     let (names, values) = (text_array(&names), text_array(&values));
     // In the order of the list: what is looked up behind search_path is qualified.
@@ -72,12 +72,12 @@ pub(super) async fn ready(line: &mut Line, origin: &NodeName) -> Result<Ready, A
         WHERE pg_catalog.current_setting(v.name, true) IS NOT NULL";
     line.query(sql, &[TEXT_ARRAY, TEXT_ARRAY], &[Param::binary(&names), Param::binary(&values)]).await?;
     // A cycle of locks has to be left by us (§6): well before a client looks for one.
-    let sql = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_try_advisory_lock($1), \
+    let sql = "SELECT pg_catalog.pg_is_in_recovery(), NOT $2 OR pg_catalog.pg_try_advisory_lock($1), \
         pg_catalog.has_parameter_privilege('session_replication_role', 'SET'), session_user::pg_catalog.text, \
         pg_catalog.set_config('lock_timeout', greatest(least(setting::pg_catalog.int8 / 4, 250), 1)::pg_catalog.text, false) \
         FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'";
     let lock = lock("pgcanon 2026-01 apply lock", origin).to_string();
-    let rows = line.query(sql, &[20], &[Param::text(&lock)]).await?;
+    let rows = line.query(sql, &[20, 16], &[Param::text(&lock), Param::text(if alone { "t" } else { "f" })]).await?;
     let Some([recovering, locked, skips, user, _]) = rows.first().map(Vec::as_slice) else {
         return Err(odd("the session's state"));
     };

@@ -73,12 +73,30 @@ pub struct Write {
     pub acked: Vec<Arc<Acked>>,
 }
 
+impl Write {
+    /// Whether its transaction has to be prepared by peers before it commits.
+    #[must_use]
+    pub fn is_atomic(&self) -> bool {
+        self.acked.iter().any(|acked| acked.atomic)
+    }
+}
+
 /// Who has to have applied a change before its client is answered (§7), and how long that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acked {
     /// None for all.
     pub peers: Option<Vec<NodeName>>,
     pub wait: Duration,
+    /// They have to have it prepared before this node commits it.
+    pub atomic: bool,
+}
+
+impl Acked {
+    /// Whether this peer is one of them.
+    #[must_use]
+    pub fn concerns(&self, peer: &NodeName) -> bool {
+        self.peers.as_ref().is_none_or(|peers| peers.contains(peer))
+    }
 }
 
 /// How a captured statement is sent within a block.

@@ -1,5 +1,6 @@
 //! Attends to one peer: live, spilling, draining, as it stands (§6.1).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -8,10 +9,11 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::apply::{Applier, ApplyError, Route};
 use crate::catalog::ControlSettings;
 use crate::journal::ticker::State as Ticks;
-use crate::journal::{Progress, Reader, Renderer, TickId};
+use crate::journal::{Progress, Reader, Renderer, TickId, Xid};
 
 use super::command::{Command, Wish};
 use super::course::{Course, next};
+use super::early::resolve;
 use super::park::Parked;
 use super::spill::Spiller;
 use super::status::{Phase, Queued, Status};
@@ -23,6 +25,9 @@ pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Dur
 
 /// How often it is asked what of the changes is durable, where nothing else is to do.
 const FLUSHES: Duration = Duration::from_millis(200);
+
+/// How often is looked for what sessions have prepared and left behind.
+const UNDECIDED: Duration = Duration::from_secs(1);
 
 /// How often another proxy of the node is looked after.
 const ELSEWHERE: Duration = Duration::from_millis(500);
@@ -41,6 +46,8 @@ pub(super) struct Attendant<'a> {
     pub(super) store: Store,
     pub(super) kept: Kept,
     pub(super) parked: Parked,
+    /// What the peer has of what is to come.
+    pub(super) early: HashSet<Xid>,
     pub(super) spiller: Option<Spiller>,
     /// A command that waits for the peer.
     pub(super) waiting: Option<Command>,
@@ -102,6 +109,7 @@ impl<'a> Attendant<'a> {
             store,
             kept,
             parked: Parked::default(),
+            early: HashSet::new(),
             spiller: None,
             waiting: None,
             by_hand: None,
@@ -299,6 +307,7 @@ impl<'a> Attendant<'a> {
         };
         let Some(applier) = self.away(opened, false).await? else { return Ok(Left) };
         let mut applier = applier?;
+        self.early = watched(&peer, self.o.connect_timeout, resolve(&mut applier, &self.store)).await?;
         self.down_since = None;
         self.pause = PAUSES.0;
         loop {
@@ -318,13 +327,22 @@ impl<'a> Attendant<'a> {
         let reader = Reader::new(own(self.o).await?, self.o.key.clone());
         let applied = applier.progress().map_or(self.kept.at, |progress| (progress.tick, progress.ord));
         let from = self.kept.at.max(applied);
-        let mut course = Course::begin(applier, reader, self.o.ticks.clone(), &self.o.peer.name, from).await?;
+        let mut course = Course::begin(
+            applier,
+            reader,
+            self.o.ticks.clone(),
+            &self.o.peer.name,
+            from,
+            std::mem::take(&mut self.early),
+        )
+        .await?;
         let told = course.applier.progress();
         self.status.send_modify(|status| {
             status.turn(Phase::Live);
             status.applied = told;
         });
         tracing::info!(peer = %self.o.peer.name, "forwarding");
+        let mut resolved = Instant::now();
         let mut flushes = tokio::time::interval(FLUSHES);
         flushes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -347,11 +365,15 @@ impl<'a> Attendant<'a> {
                     let at = course.at();
                     let durable = watched(peer, self.o.connect_timeout, course.durable()).await?;
                     self.passed(durable, at).await?;
+                    if course.applier.is_atomic() && resolved.elapsed() >= UNDECIDED {
+                        watched(peer, self.o.connect_timeout, course.resolve(&self.store)).await?;
+                        resolved = Instant::now();
+                    }
                     continue;
                 }
             };
             let before = (course.transactions, course.retries);
-            let run = watched(peer, self.o.connect_timeout, course.apply(read)).await;
+            let run = watched(peer, self.o.connect_timeout, course.apply(read, &self.store)).await;
             self.status.send_modify(|status| {
                 status.applied = course.applier.progress();
                 status.reached = course.at();

@@ -1,7 +1,7 @@
 //! From the journal onto one peer: source transactions are put together into target transactions, and taken apart again where
 //! the peer objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -10,10 +10,11 @@ use tokio::time::{Instant, sleep};
 use crate::apply::{Applier, ApplyError, Mode};
 use crate::config::NodeName;
 use crate::journal::ticker::State as Ticks;
-use crate::journal::{Item, Progress, Reader, TickId};
+use crate::journal::{Item, Progress, Reader, TickId, Xid};
 
 use super::ahead::{Ahead, Read};
-use super::store::{Place, WHOLE};
+use super::early::resolve;
+use super::store::{Place, Store, WHOLE};
 use super::{ForwardError, YIELD};
 
 /// Source transactions in one target transaction, and bytes of their rows.
@@ -34,6 +35,10 @@ pub(super) struct Course {
     /// The peer's name, and how far it had the others' changes when it was asked last.
     peer: String,
     origins: BTreeMap<String, Progress>,
+    /// What the peer has already of what is to come.
+    early: HashSet<Xid>,
+    /// The transaction at hand is one of these.
+    passing: Option<Xid>,
     /// Up to this place every source transaction is applied alone.
     careful: Option<(Place, Mode)>,
     /// Transactions that were applied, and those that were tried again.
@@ -57,6 +62,7 @@ impl Course {
         ticks: watch::Receiver<Ticks>,
         peer: &NodeName,
         at: Place,
+        early: HashSet<Xid>,
     ) -> Result<Self, ForwardError> {
         let (first, _) = reader.range().await?.unwrap_or((TickId(1), TickId(0)));
         let (next, _) = next(at);
@@ -67,7 +73,20 @@ impl Course {
         }
         let (ahead, tick, group) = (Ahead::start(reader, ticks, at), (TickId(0), 0, 0), Group::default());
         let (peer, origins) = (peer.to_string(), BTreeMap::new());
-        Ok(Self { applier, ahead, at, tick, group, peer, origins, careful: None, transactions: 0, retries: 0 })
+        Ok(Self {
+            applier,
+            ahead,
+            at,
+            tick,
+            group,
+            peer,
+            origins,
+            early,
+            passing: None,
+            careful: None,
+            transactions: 0,
+            retries: 0,
+        })
     }
 
     pub(super) fn at(&self) -> Place {
@@ -93,16 +112,17 @@ impl Course {
 
     /// Applies it, and what comes behind it until a target transaction is through, or has failed and will be tried again;
     /// nothing is open then, nor after an error of the applier's.
-    pub(super) async fn apply(&mut self, read: Read) -> Result<(), ForwardError> {
+    pub(super) async fn apply(&mut self, read: Read, store: &Store) -> Result<(), ForwardError> {
         let mut read = read;
         loop {
-            match self.step(read).await {
+            match self.step(read, store).await {
                 Ok(()) if !self.group.open => return Ok(()),
                 Ok(()) => read = self.ahead.next().await?.0,
                 Err(ForwardError::Apply(error)) => {
                     self.step_back(error).await?;
                     self.ahead.seek(self.at);
                     self.group = Group::default();
+                    self.passing = None;
                     return Ok(());
                 }
                 Err(other) => return Err(other),
@@ -110,7 +130,7 @@ impl Course {
         }
     }
 
-    async fn step(&mut self, read: Read) -> Result<(), ForwardError> {
+    async fn step(&mut self, read: Read, store: &Store) -> Result<(), ForwardError> {
         match read {
             Read::Tick(tick) => {
                 if let Some(at) = self.applier.progress()
@@ -121,15 +141,28 @@ impl Course {
                 }
                 self.tick = (tick.id, tick.system, tick.timeline);
                 self.wait_for(&tick.deps).await?;
+                if self.applier.is_atomic() {
+                    // What of this tick was prepared is committed by now.
+                    self.commit().await?;
+                    self.resolve(store).await?;
+                }
             }
-            Read::Item(Item::TxBegin { ord, .. }) => {
+            Read::Item(Item::TxBegin { ord, xid, .. }) => {
                 let (tick, system, timeline) = self.tick;
+                self.passing = Some(xid).filter(|xid| self.early.contains(xid));
+                if self.passing.is_some() {
+                    self.commit().await?;
+                }
                 if !self.group.open {
                     self.applier.begin(self.mode((tick, ord)))?;
                     self.group = Group { open: true, ..Group::default() };
                 }
                 self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
+                if let Some(xid) = self.passing {
+                    self.applier.in_turn(xid);
+                }
             }
+            Read::Item(Item::Entry(_)) if self.passing.is_some() => {}
             Read::Item(Item::Entry(entry)) => {
                 self.group.bytes = self.group.bytes.saturating_add(entry.body.len());
                 if let Some(to) = self.applier.destination(&entry.head) {
@@ -139,7 +172,8 @@ impl Course {
             Read::Item(Item::TxEnd) => {
                 self.group.transactions = self.group.transactions.saturating_add(1);
                 let Group { transactions, bytes, .. } = self.group;
-                if self.careful.is_some() || transactions >= GROUP.0 || bytes >= GROUP.1 {
+                let passed = self.passing.take();
+                if passed.is_some() || self.careful.is_some() || transactions >= GROUP.0 || bytes >= GROUP.1 {
                     self.commit().await?;
                 }
             }
@@ -157,27 +191,23 @@ impl Course {
         Ok(())
     }
 
+    /// Looks at what the peer has before its turn; to be called between target transactions.
+    pub(super) async fn resolve(&mut self, store: &Store) -> Result<(), ForwardError> {
+        self.applier.settle().await?;
+        self.confirm();
+        self.early = resolve(&mut self.applier, store).await?;
+        Ok(())
+    }
+
     /// Waits until the peer has what this node had of others: an update must not come before the insert that it saw (§5).
     async fn wait_for(&mut self, deps: &BTreeMap<String, Progress>) -> Result<(), ForwardError> {
-        let reached = |known: Option<&Progress>, wanted: &Progress| {
-            known.is_some_and(|known| {
-                (known.tick, known.ord) >= (wanted.tick, wanted.ord)
-                    // After a failover numbers mean something else; what was before is there or is lost.
-                    || (known.system, known.timeline) != (wanted.system, wanted.timeline)
-            })
-        };
-        let missing = |known: &BTreeMap<String, Progress>, peer: &str| {
-            deps.iter()
-                .find(|(origin, wanted)| *origin != peer && !reached(known.get(*origin), wanted))
-                .map(|(o, _)| o.clone())
-        };
         let until = Instant::now() + PATIENCE;
-        while let Some(origin) = missing(&self.origins, &self.peer) {
+        while let Some(origin) = missing(deps, &self.origins, &self.peer) {
             self.commit().await?;
             self.applier.settle().await?;
             self.confirm();
             self.origins = self.applier.origins().await?;
-            if missing(&self.origins, &self.peer).is_none() {
+            if missing(deps, &self.origins, &self.peer).is_none() {
                 break;
             }
             if Instant::now() > until {
@@ -242,6 +272,22 @@ impl Course {
             self.careful = None;
         }
     }
+}
+
+/// Another node whose changes a peer does not have that it has to have first.
+pub(super) fn missing(
+    deps: &BTreeMap<String, Progress>,
+    known: &BTreeMap<String, Progress>,
+    peer: &str,
+) -> Option<String> {
+    let reached = |known: Option<&Progress>, wanted: &Progress| {
+        known.is_some_and(|known| {
+            (known.tick, known.ord) >= (wanted.tick, wanted.ord)
+                // After a failover numbers mean something else; what was before is there or is lost.
+                || (known.system, known.timeline) != (wanted.system, wanted.timeline)
+        })
+    };
+    deps.iter().find(|(origin, wanted)| *origin != peer && !reached(known.get(*origin), wanted)).map(|(o, _)| o.clone())
 }
 
 /// The tick that comes behind a place, and which of its transactions are passed over.

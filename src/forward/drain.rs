@@ -1,5 +1,6 @@
 //! From the queue onto the peer, in order; a piece leaves the queue only when the peer has it for good (§6.1).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -7,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
 use crate::config::OnError;
 use crate::journal::entry::{Head, Lane};
-use crate::journal::{Entry, Progress};
+use crate::journal::{Entry, Progress, Xid};
 
 use super::park::Parked;
 use super::store::{Place, Store, Waiting};
@@ -52,6 +53,8 @@ struct Taken {
     last: Option<(Place, i32)>,
     /// Of the last transaction something is left.
     cut: bool,
+    /// The last transaction is one that the peer has already.
+    passing: Option<Xid>,
     /// Of the last transaction nothing is applied yet.
     fresh: bool,
 }
@@ -77,6 +80,8 @@ struct Building {
 pub(super) struct Drain<'a> {
     pub(super) store: &'a Store,
     pub(super) parked: &'a mut Parked,
+    /// What the peer has already.
+    pub(super) early: &'a HashSet<Xid>,
     pub(super) applier: &'a mut Applier,
     /// This cluster: system and timeline.
     pub(super) identity: (i64, i32),
@@ -196,6 +201,7 @@ impl Drain<'_> {
                         return self.finish(taken, building).await;
                     }
                     self.put(&mut building, taken).await?;
+                    self.passed(taken);
                     taken.fresh = true;
                 }
                 self.take(piece, &mut building, taken, mode).await?;
@@ -225,6 +231,15 @@ impl Drain<'_> {
     ) -> Result<(), ForwardError> {
         let entry = piece.take_entry()?;
         taken.last = Some((piece.place, piece.seq));
+        if self.early.contains(&piece.xid) {
+            self.put(building, taken).await?;
+            if std::mem::take(&mut taken.fresh) {
+                self.source(taken, piece.place, mode)?;
+            }
+            taken.passing = Some(piece.xid);
+            taken.ids.push(piece.id);
+            return Ok(());
+        }
         if self.parked.touched.by(&entry)? {
             self.parked.touched.add(&entry)?;
             taken.behind.push(piece.id);
@@ -257,10 +272,19 @@ impl Drain<'_> {
         Ok(self.applier.entry(&to, &entry).await?)
     }
 
+    /// A transaction that the peer has already is through.
+    fn passed(&mut self, taken: &mut Taken) {
+        if let Some(xid) = taken.passing.take() {
+            self.applier.in_turn(xid);
+        }
+    }
+
     async fn finish(&mut self, taken: &mut Taken, mut building: Option<Building>) -> Result<(), ForwardError> {
         self.put(&mut building, taken).await?;
         let Some((_, seq)) = taken.last.filter(|_| taken.transactions > 0) else { return Ok(()) };
-        if taken.cut && !taken.fresh {
+        if !taken.cut {
+            self.passed(taken);
+        } else if !taken.fresh {
             self.applier.part(seq.saturating_add(1))?;
         }
         self.applier.commit().await?;

@@ -7,7 +7,9 @@ mod attend;
 mod command;
 mod course;
 mod drain;
+mod early;
 mod park;
+mod prepare;
 mod queue;
 mod spill;
 mod status;
@@ -31,6 +33,7 @@ use crate::wire::stream::Liveness;
 use crate::wire::tls::TlsError;
 
 pub use command::{Remote, Wish};
+pub use prepare::{Changes, Preparer, Unprepared};
 pub use status::{Phase, Queued, Status};
 
 /// After a lock was not to be had.

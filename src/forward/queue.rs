@@ -12,6 +12,7 @@ use super::attend::{Attendant, Left, PAUSES, reached, watched};
 use super::command::{Command, Wish};
 use super::course::next;
 use super::drain::{Drain, Stuck};
+use super::early::resolve;
 use super::status::Phase;
 
 /// Who deals with the queue by hand is left to it for so long.
@@ -97,7 +98,10 @@ impl Attendant<'_> {
     /// The queue, at work.
     async fn drain<'d>(&'d mut self, applier: &'d mut Applier) -> Result<Drain<'d>, ForwardError> {
         let identity = self.store.identity().await?;
-        Ok(Drain { store: &self.store, parked: &mut self.parked, applier, identity })
+        if applier.is_atomic() {
+            self.early = resolve(applier, &self.store).await?;
+        }
+        Ok(Drain { store: &self.store, parked: &mut self.parked, early: &self.early, applier, identity })
     }
 
     /// Waits with the rest of the queue; what comes meanwhile goes behind it, and where that `flows` it ends the waiting.

@@ -3,7 +3,7 @@
 use crate::apply::Route;
 use crate::config::TableName;
 use crate::journal::entry::{Head, Lane};
-use crate::journal::{Entry, Image, Item, Reader, Rendered, Renderer, TickId, encode_entry};
+use crate::journal::{Entry, Image, Item, Reader, Rendered, Renderer, TickId, Xid, encode_entry};
 
 use super::course::next;
 use super::store::{Piece, Place, Store, WHOLE};
@@ -57,10 +57,10 @@ impl Spiller {
     async fn tick(&mut self, tick: TickId, after: i32, store: &Store) -> Result<(), ForwardError> {
         self.reader.open(tick, after).await?;
         let mut batch = Batch::default();
-        let (mut place, mut seq, mut nr) = ((tick, after), 0, 0);
+        let (mut place, mut of, mut seq, mut nr) = ((tick, after), Xid(0), 0, 0);
         while let Some(item) = self.reader.next().await? {
             match item {
-                Item::TxBegin { ord, .. } => (place, seq, nr) = ((tick, ord), 0, 0),
+                Item::TxBegin { ord, xid, .. } => (place, of, seq, nr) = ((tick, ord), xid, 0, 0),
                 Item::Entry(entry) => {
                     let Some(to) = self.route.of(&entry.head.schema, &entry.head.table) else { continue };
                     for (one, query) in self.pieces(&entry, &to.table).await? {
@@ -68,7 +68,7 @@ impl Spiller {
                         encode_entry(&mut encoded, &one.head, &one.body)?;
                         batch.bytes = batch.bytes.saturating_add(encoded.len()).saturating_add(query.len());
                         let (schema, table) = (one.head.schema, one.head.table);
-                        batch.pieces.push(Piece { place, seq, nr, schema, table, query, entry: encoded });
+                        batch.pieces.push(Piece { place, xid: of, seq, nr, schema, table, query, entry: encoded });
                         seq = seq.saturating_add(1);
                         if batch.pieces.len() >= BATCH.0 || batch.bytes >= BATCH.1 {
                             store.append(&std::mem::take(&mut batch).pieces).await?;

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use tokio_postgres::Client;
 
+use crate::apply::Gid;
 use crate::apply::{Rejection, lock};
 use crate::config::NodeName;
-use crate::journal::{Entries, Entry, Progress, TickId};
+use crate::journal::{Entries, Entry, Progress, TickId, Xid};
 
 use super::ForwardError;
 
@@ -56,6 +57,7 @@ pub struct Queued {
 /// A part of an entry that the operator can deal with: one row, or one text.
 pub(super) struct Piece {
     pub(super) place: Place,
+    pub(super) xid: Xid,
     /// Its number within the transaction, from 0 on, and that of its entry.
     pub(super) seq: i32,
     pub(super) nr: i32,
@@ -69,6 +71,7 @@ pub(super) struct Piece {
 pub(super) struct Waiting {
     pub(super) id: i64,
     pub(super) place: Place,
+    pub(super) xid: Xid,
     pub(super) seq: i32,
     pub(super) nr: i32,
     pub(super) entry: Vec<u8>,
@@ -79,6 +82,12 @@ impl Waiting {
     pub(super) fn take_entry(&mut self) -> Result<Entry, ForwardError> {
         read(self.id, std::mem::take(&mut self.entry))
     }
+}
+
+/// What tells a transaction of the journal from others of its number: a digest of the meta of its last row.
+pub(super) fn tag(meta: &[u8]) -> String {
+    let hash = blake3::hash(meta).to_hex();
+    hash.as_str().get(..32).unwrap_or_default().to_owned()
 }
 
 fn read(id: i64, entry: Vec<u8>) -> Result<Entry, ForwardError> {
@@ -147,6 +156,25 @@ impl Store {
         self.client.batch_execute("ROLLBACK").await
     }
 
+    /// What became of a transaction of this node that a peer has prepared: whether it is committed; none while it runs.
+    ///
+    /// Its row in the journal decides, as after a failover another one may have its number.
+    pub(super) async fn decision(&self, gid: &Gid) -> Result<Option<bool>, tokio_postgres::Error> {
+        let xid = gid.xid.to_string();
+        // Of one that is still to come nothing can be asked.
+        let sql = "SELECT $1::text::xid8 < pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+        if !self.client.query_one(sql, &[&xid]).await?.try_get::<_, bool>(0)? {
+            return Ok(Some(false));
+        }
+        let sql = "SELECT pg_catalog.pg_xact_status($1::text::xid8)";
+        if self.client.query_one(sql, &[&xid]).await?.try_get::<_, Option<&str>>(0)? == Some("in progress") {
+            return Ok(None);
+        }
+        let sql = "SELECT meta FROM pgcanon.journal WHERE xid = $1::text::xid8 ORDER BY lsn DESC, slot DESC, ctid DESC LIMIT 1";
+        let row = self.client.query_opt(sql, &[&xid]).await?;
+        Ok(Some(row.is_some_and(|row| row.try_get(0).is_ok_and(|meta| tag(meta) == gid.tag))))
+    }
+
     // === the peer ===
 
     /// Up to here the peer has everything, or the queue has.
@@ -170,16 +198,18 @@ impl Store {
     // === the queue ===
 
     pub(super) async fn append(&self, pieces: &[Piece]) -> Result<(), tokio_postgres::Error> {
-        let sql = "INSERT INTO pgcanon.error_queue (dst_server, tick, ord, seq, nr, nsp_name, table_name, dst_query, entry) \
-            SELECT $1, q.* FROM unnest($2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::text[], $7::text[], \
-            $8::text[], $9::bytea[]) AS q ON CONFLICT (dst_server, tick, ord, seq) DO NOTHING";
-        let (mut ticks, mut ords, mut seqs, mut nrs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let sql = "INSERT INTO pgcanon.error_queue (dst_server, tick, ord, seq, nr, xid, nsp_name, table_name, dst_query, entry) \
+            SELECT $1, q.* FROM unnest($2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int8[], $7::text[], \
+            $8::text[], $9::text[], $10::bytea[]) AS q ON CONFLICT (dst_server, tick, ord, seq) DO NOTHING";
+        let (mut ticks, mut ords, mut seqs, mut nrs, mut xids) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut schemas, mut tables, mut queries, mut entries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
             ticks.push(piece.place.0.0);
             ords.push(piece.place.1);
             seqs.push(piece.seq);
             nrs.push(piece.nr);
+            xids.push(i64::try_from(piece.xid.0).unwrap_or(0));
             schemas.push(piece.schema.as_str());
             tables.push(piece.table.as_str());
             queries.push(piece.query.as_str());
@@ -187,7 +217,10 @@ impl Store {
         }
         let statement = self.client.prepare(sql).await?;
         self.client
-            .execute(&statement, &[&self.peer, &ticks, &ords, &seqs, &nrs, &schemas, &tables, &queries, &entries])
+            .execute(
+                &statement,
+                &[&self.peer, &ticks, &ords, &seqs, &nrs, &xids, &schemas, &tables, &queries, &entries],
+            )
             .await
             .map(drop)
     }
@@ -217,7 +250,7 @@ impl Store {
     ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
         let ((tick, ord), seq) = after.unwrap_or(((TickId(0), 0), 0));
         let sql = format!(
-            "SELECT id, tick, ord, seq, nr, entry FROM \
+            "SELECT id, tick, ord, seq, nr, xid, entry FROM \
             (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
                 (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND {which} \
                  AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked) \
@@ -234,7 +267,8 @@ impl Store {
                     place: (TickId(row.try_get(1)?), row.try_get(2)?),
                     seq: row.try_get(3)?,
                     nr: row.try_get(4)?,
-                    entry: row.try_get(5)?,
+                    xid: Xid(u64::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0)),
+                    entry: row.try_get(6)?,
                 })
             })
             .collect()

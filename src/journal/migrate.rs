@@ -17,11 +17,25 @@ pub const MIGRATIONS: &[Migration] = &[
 ];
 
 /// Every table of the schema, each after those that reference it: what `init --drop` removes.
-pub const TABLES: &[&str] =
-    &["journal", "tick", "progress", "error_queue", "tombstone", "conflict", "meta", "migration", "peer", "applied"];
+pub const TABLES: &[&str] = &[
+    "journal",
+    "tick",
+    "progress",
+    "error_queue",
+    "tombstone",
+    "conflict",
+    "meta",
+    "migration",
+    "peer",
+    "applied",
+    "early",
+];
 
 /// Its views.
 pub const VIEWS: &[&str] = &["sync_err_rec"];
+
+/// Its functions.
+pub const FUNCTIONS: &[&str] = &["own_changes()", "before_own_changes()"];
 
 /// The version that this program works with.
 #[must_use]
@@ -64,6 +78,9 @@ mod tests {
         assert_eq!(roots, TABLES);
         let views = all.iter().filter_map(|s| s.split("CREATE VIEW pgcanon.").nth(1)?.split(' ').next());
         assert_eq!(views.collect::<Vec<_>>(), VIEWS);
+        let functions =
+            all.iter().filter_map(|s| s.split("CREATE FUNCTION pgcanon.").nth(1)?.split([' ', '\n']).next());
+        assert_eq!(functions.collect::<Vec<_>>(), FUNCTIONS);
         assert_eq!(all.iter().filter(|s| s.contains("PARTITION OF pgcanon.journal ")).count(), 3);
     }
 }

@@ -12,8 +12,8 @@ use crate::capture::lanes::Lanes;
 use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
-use crate::config::{Config, Delivery, NodeName, Peer, TableRule};
-use crate::forward::{self, Forwarder, Handle};
+use crate::config::{Config, NodeName, Peer, TableRule};
+use crate::forward::{self, Forwarder, Handle, Preparer};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
 use crate::journal::trim::{Passed, TrimOptions};
@@ -140,6 +140,17 @@ impl Plan {
             self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &key, &ticker))).collect();
         let handles: Arc<[Handle]> = forwarders.iter().map(Forwarder::handle).collect();
         self.forwarding.send_replace(Forwarding { peers: handles.clone(), ticks: Some(ticker.state()) });
+        let preparer = Preparer {
+            node: self.node.clone(),
+            peers: self.peers.clone(),
+            handles: handles.clone(),
+            key: key.clone(),
+            rules: self.wanted.clone(),
+            ticks: ticker.state(),
+            ticker: ticker.waker(),
+            connect_timeout: self.connect_timeout,
+            liveness: self.liveness,
+        };
         let ready = Links {
             wanted: self.wanted.clone(),
             database: self.database.clone(),
@@ -151,6 +162,7 @@ impl Plan {
             ticker: ticker.waker(),
             ticks: ticker.state(),
             forwarders: handles.clone(),
+            preparer: Arc::new(preparer),
         };
         info!(rules = catalog.rules.len(), "changes are captured");
         if links.send(Capturing::Ready(ready)).is_ok() {
@@ -181,9 +193,6 @@ impl Plan {
     fn warn_of_plans(rules: &[TableRule]) {
         for rule in rules {
             let name = &rule.name;
-            if matches!(rule.delivery, Delivery::Atomic(_)) {
-                warn!(rule = %name, "delivery = \"atomic\" delivers as \"async\" in this version");
-            }
             if rule.conflict.is_some() {
                 warn!(rule = %name, "conflict is not used in this version: a change that meets another row is rejected");
             }

@@ -12,7 +12,7 @@ use crate::catalog::load::{self, CatalogError};
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, Wanted};
 use crate::config::NodeName;
-use crate::forward::Handle;
+use crate::forward::{Changes, Handle, Preparer, Unprepared};
 use crate::journal::ticker::{State as Ticks, Waker};
 use crate::journal::{Author, Key, Xid};
 
@@ -56,6 +56,7 @@ pub struct Links {
     pub ticks: watch::Receiver<Ticks>,
     /// Who forwards to the peers.
     pub forwarders: Arc<[Handle]>,
+    pub preparer: Arc<Preparer>,
 }
 
 impl Links {
@@ -75,10 +76,25 @@ impl Links {
         self.ticker.wake();
     }
 
+    /// Has the peers prepare what a transaction is about to commit.
+    pub(crate) fn prepare(
+        &self,
+        changes: Changes,
+        pid: u32,
+        all: &[Arc<Acked>],
+    ) -> impl Future<Output = Result<(), Unprepared>> + use<> {
+        let atomic: Vec<Arc<Acked>> = all.iter().filter(|acked| acked.atomic).cloned().collect();
+        let wait = atomic.iter().map(|acked| acked.wait).max().unwrap_or_default();
+        let preparer = self.preparer.clone();
+        async move {
+            let concerned = |peer: &NodeName| atomic.iter().any(|acked| acked.concerns(peer));
+            preparer.prepare(&changes, pid, concerned, wait).await
+        }
+    }
+
     /// Waits until a committed transaction is applied where it has to be; else who has not done so in time.
     pub(crate) fn acknowledged(&self, xid: Xid, all: &[Arc<Acked>]) -> impl Future<Output = Vec<NodeName>> + use<> {
-        let concerns = |acked: &Acked, peer: &NodeName| acked.peers.as_ref().is_none_or(|peers| peers.contains(peer));
-        let wanted = |peer: &&Handle| all.iter().any(|acked| concerns(acked, &peer.peer));
+        let wanted = |peer: &&Handle| all.iter().any(|acked| acked.concerns(&peer.peer));
         let peers: Vec<Handle> = self.forwarders.iter().filter(wanted).cloned().collect();
         let wait = all.iter().map(|acked| acked.wait).max().unwrap_or_default();
         let mut ticks = self.ticks.clone();

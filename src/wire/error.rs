@@ -1,5 +1,6 @@
 //! What can go wrong on the wire, and how a client is told.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 
@@ -23,6 +24,8 @@ pub mod sqlstate {
     pub const ADMIN_SHUTDOWN: &str = "57P01";
     pub const CANNOT_CONNECT_NOW: &str = "57P03";
     pub const SYSTEM_ERROR: &str = "58000";
+    pub const CONNECTION_FAILURE: &str = "08006";
+    pub const SERIALIZATION_FAILURE: &str = "40001";
     pub const TRANSACTION_ROLLBACK: &str = "40000";
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
     pub const INVALID_AUTHORIZATION: &str = "28000";
@@ -42,18 +45,19 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     pub severity: Severity,
-    pub sqlstate: &'static str,
+    pub sqlstate: Cow<'static, str>,
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
 }
 
 impl Report {
-    pub fn fatal(sqlstate: &'static str, message: impl Into<String>) -> Self {
+    pub fn fatal(sqlstate: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        let sqlstate = sqlstate.into();
         Self { severity: Severity::Fatal, sqlstate, message: message.into(), detail: None, hint: None }
     }
 
-    pub fn error(sqlstate: &'static str, message: impl Into<String>) -> Self {
+    pub fn error(sqlstate: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Error, ..Self::fatal(sqlstate, message) }
     }
 
@@ -85,7 +89,7 @@ impl Report {
         };
         field(b'S', severity);
         field(b'V', severity);
-        field(b'C', self.sqlstate);
+        field(b'C', &self.sqlstate);
         field(b'M', &self.message);
         if let Some(detail) = &self.detail {
             field(b'D', detail);

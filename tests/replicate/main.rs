@@ -4,6 +4,7 @@
 mod common;
 
 mod ack;
+mod atomic;
 mod equal;
 mod keys;
 mod kinds;

@@ -114,8 +114,9 @@ impl<'a> Ours<'a> {
 pub(super) fn acked<'a>(rules: impl IntoIterator<Item = &'a TableRule>) -> Vec<Arc<Acked>> {
     let mut all: Vec<Arc<Acked>> = Vec::new();
     for rule in rules {
-        if let Delivery::Ack(wait) = rule.delivery {
-            all.push(Arc::new(Acked { peers: rule.peers.clone(), wait }));
+        if let Delivery::Ack(wait) | Delivery::Atomic(wait) = rule.delivery {
+            let atomic = matches!(rule.delivery, Delivery::Atomic(_));
+            all.push(Arc::new(Acked { peers: rule.peers.clone(), wait, atomic }));
         }
     }
     all.dedup();

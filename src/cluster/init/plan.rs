@@ -16,6 +16,7 @@ const APPLY_RIGHTS: &[(&str, &str)] = &[
     ("tombstone", "SELECT, INSERT, UPDATE, DELETE"),
     ("conflict", "SELECT, INSERT"),
     ("applied", "SELECT, INSERT, DELETE"),
+    ("early", "SELECT, INSERT, DELETE"),
 ];
 
 const ALL_RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE";

@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use super::state::State;
 use super::{Plan, Step};
-use crate::journal::migrate::{TABLES, VIEWS};
+use crate::journal::migrate::{FUNCTIONS, TABLES, VIEWS};
 use crate::sql::quote::quoted;
 
 const DROP_ROLE: &str = "DROP ROLE ";
@@ -16,6 +16,11 @@ pub(super) fn plan(state: &State) -> Plan {
         let named = |names: &[&str]| names.iter().map(|t| format!("pgcanon.{t}")).collect::<Vec<_>>().join(", ");
         // Without CASCADE: what somebody else built on it is theirs to remove.
         plan.core = vec![
+            Step {
+                what: "functions of schema pgcanon".into(),
+                sql: format!("DROP FUNCTION IF EXISTS {}", named(FUNCTIONS)),
+                who: who.clone(),
+            },
             Step {
                 what: "views of schema pgcanon".into(),
                 sql: format!("DROP VIEW IF EXISTS {}", named(VIEWS)),

@@ -32,3 +32,32 @@ CREATE TABLE pgcanon.applied (
 CREATE VIEW pgcanon.sync_err_rec AS
     SELECT id, nsp_name, table_name, dst_server, dst_query, create_time, sqlstate, message, attempts, parked
     FROM pgcanon.error_queue ORDER BY id;
+
+-- Transaction that a piece in the queue is of.
+ALTER TABLE pgcanon.error_queue ADD COLUMN xid int8 NOT NULL DEFAULT 0;
+
+-- Other nodes' transactions that were applied before their turn, until that has come (delivery = "atomic").
+CREATE TABLE pgcanon.early (
+    origin text,
+    xid int8,
+    PRIMARY KEY (origin, xid)
+);
+
+-- What the transaction that asks has in the journal: an application's session may not read anything else of it.
+CREATE FUNCTION pgcanon.own_changes() RETURNS TABLE (xid text, meta bytea, data bytea)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
+    SELECT xid::text, meta, data FROM pgcanon.journal WHERE xid = pg_current_xact_id_if_assigned() ORDER BY lsn, slot, ctid
+$$;
+
+-- What the transaction that asks may hang on: this node's transactions that are in no tick yet, and how far it has others' changes.
+CREATE FUNCTION pgcanon.before_own_changes()
+RETURNS TABLE (xid text, origin text, system int8, timeline int4, tick int8, ord int4)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
+    SELECT DISTINCT j.xid::text, NULL::text, 0::int8, 0, 0::int8, 0
+    FROM pgcanon.journal AS j,
+        (SELECT COALESCE((SELECT snapshot FROM pgcanon.tick ORDER BY id DESC LIMIT 1), '1:1:') AS snapshot) AS last
+    WHERE j.xid >= pg_snapshot_xmin(last.snapshot) AND NOT pg_visible_in_snapshot(j.xid, last.snapshot)
+        AND j.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()
+    UNION ALL
+    SELECT NULL, origin, system, timeline, tick, ord FROM pgcanon.progress
+$$;

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use crate::config::NodeName;
+use crate::forward::Unprepared;
 use crate::wire::error::{Report, Severity};
 use crate::wire::extended::Reader;
 use crate::wire::frame::BadFrame;
@@ -14,12 +15,18 @@ use super::own::Own;
 
 const ASK: &[u8] = b"SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text";
 
-/// A ReadyForQuery that the client does not get yet.
-pub(super) struct Held {
-    peers: Pin<Box<dyn Future<Output = Vec<NodeName>>>>,
-    ready: Vec<u8>,
-    /// What the server sent behind it.
-    pub(super) behind: Vec<u8>,
+/// What the client waits for that the server does not say.
+pub(super) enum Held {
+    /// Peers prepare the transaction, before its COMMIT.
+    Preparing(Pin<Box<dyn Future<Output = Result<(), Unprepared>>>>),
+    /// They apply it, behind its COMMIT.
+    Applying {
+        peers: Pin<Box<dyn Future<Output = Vec<NodeName>>>>,
+        /// The ReadyForQuery that the client does not get yet.
+        ready: Vec<u8>,
+        /// What the server sent behind it.
+        behind: Vec<u8>,
+    },
 }
 
 impl fmt::Debug for Held {
@@ -46,7 +53,7 @@ impl Engine {
         let acked = std::mem::take(&mut self.acked);
         let Some(xid) = self.xid.take().filter(|_| !acked.is_empty()) else { return false };
         let peers = Box::pin(self.links.acknowledged(xid, &acked));
-        self.held = Some(Held { peers, ready: ready.to_vec(), behind: Vec::new() });
+        self.held = Some(Held::Applying { peers, ready: ready.to_vec(), behind: Vec::new() });
         true
     }
 
@@ -56,16 +63,24 @@ impl Engine {
 
     /// Ready when the client waits for nobody but the server.
     pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BadFrame>> {
-        let Some(held) = &mut self.held else { return Poll::Ready(Ok(())) };
-        let late = ready!(held.peers.as_mut().poll(cx));
-        let Some(held) = self.held.take() else { return Poll::Ready(Ok(())) };
+        let late = match &mut self.held {
+            None => return Poll::Ready(Ok(())),
+            Some(Held::Preparing(peers)) => {
+                let prepared = ready!(peers.as_mut().poll(cx));
+                self.held = None;
+                self.prepared(prepared);
+                return Poll::Ready(Ok(()));
+            }
+            Some(Held::Applying { peers, .. }) => ready!(peers.as_mut().poll(cx)),
+        };
+        let Some(Held::Applying { ready, behind, .. }) = self.held.take() else { return Poll::Ready(Ok(())) };
         if !late.is_empty() {
             self.down.extend_from_slice(&warning(&late).frame());
         }
-        self.down.extend_from_slice(&held.ready);
+        self.down.extend_from_slice(&ready);
         self.answered_by_now();
-        if self.on_server(&held.behind)? {
-            self.down.extend_from_slice(&held.behind);
+        if self.on_server(&behind)? {
+            self.down.extend_from_slice(&behind);
         }
         Poll::Ready(Ok(()))
     }
@@ -75,7 +90,7 @@ fn warning(late: &[NodeName]) -> Report {
     let names: Vec<String> = late.iter().map(|peer| format!("\"{peer}\"")).collect();
     Report {
         severity: Severity::Warning,
-        sqlstate: "01000",
+        sqlstate: "01000".into(),
         message: format!("the transaction is committed, but not yet applied by {}", names.join(", ")),
         detail: Some("It is in the journal, and applied when it can be.".to_owned()),
         hint: None,

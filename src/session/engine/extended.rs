@@ -208,6 +208,10 @@ impl Engine {
         let in_block = self.in_block();
         let params = text_params(bind, &prepared.types);
         let only_alone = matches!(write.block, BlockForm::OnlyAlone);
+        if write.is_atomic() && !in_block && !self.wrapped {
+            // Its COMMIT has to wait for others.
+            self.wrap_extended();
+        }
         // The client may fetch its rows one by one, or leave them: only the server itself sees all of them for sure.
         if let Some(form) = &write.alone
             && (!in_block && !self.wrapped || only_alone || write.returning)
@@ -369,17 +373,17 @@ impl Engine {
         if (self.turning || self.is_capturing()) && self.machine.awaits_reply() {
             return Step::Wait;
         }
-        if self.poisoned.is_some() && matches!(effect, Effect::Commit { .. } | Effect::PrepareTransaction) {
-            let error = self.poisoned.take().unwrap_or_default();
-            self.rollback_due = true;
-            return self.fail_extended("this cannot be committed", error);
-        }
         if self.wrapped {
             // The client takes the block over.
             self.wrapped = false;
         }
         if !self.before_effect(effect) {
             return Step::Wait;
+        }
+        if self.poisoned.is_some() && matches!(effect, Effect::Commit { .. } | Effect::PrepareTransaction) {
+            let error = self.poisoned.take().unwrap_or_default();
+            self.rollback_due = true;
+            return self.fail_extended("this cannot be committed", error);
         }
         self.settings_revert();
         self.turning = true;
@@ -417,7 +421,7 @@ impl Engine {
                     }
                     Ok(false) => return Step::Wait,
                     Err(e) => {
-                        let error = self.own_error(&e);
+                        let error = self.pending_error(&e);
                         self.rollback_due = true;
                         self.fail_extended("this cannot be committed", error);
                     }

@@ -117,7 +117,7 @@ impl Engine {
         let params: Vec<Param> = lifted.types.iter().zip(&lifted.values).map(param).collect();
         let mut metas = Vec::new();
         let (rewritten, form) = match (&write.alone, &write.block) {
-            (Some(alone), _) if idle => {
+            (Some(alone), _) if idle && !write.is_atomic() => {
                 metas = match self.metas(&write.heads, &params) {
                     Ok(metas) => metas,
                     Err(refusal) => return Some(self.refuse_query(text, &refusal)),

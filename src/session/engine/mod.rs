@@ -6,6 +6,7 @@
 
 mod acked;
 mod assemble;
+mod atomic;
 mod client;
 mod copy;
 mod extended;
@@ -45,6 +46,7 @@ use crate::wire::message::{back, front, split_cstr};
 
 use acked::Held;
 use assemble::{Assembler, HEADER};
+use atomic::Atomic;
 use extended::Bound;
 use lifted::LiftedTexts;
 use names::Names;
@@ -209,6 +211,7 @@ pub(crate) struct Engine {
     last_meta: Option<Vec<u8>>,
     /// Who has to have it before the client is answered, and its number once the server has told it.
     acked: Vec<Arc<Acked>>,
+    atomic: Atomic,
     xid: Option<Xid>,
     /// What the client waits for besides the server.
     held: Option<Held>,
@@ -281,6 +284,7 @@ impl Engine {
             poisoned: None,
             last_meta: None,
             acked: Vec::new(),
+            atomic: Atomic::default(),
             xid: None,
             held: None,
             committing: false,
@@ -442,9 +446,13 @@ impl Engine {
         }
     }
 
+    fn pid(&self) -> u32 {
+        self.machine.key().first_chunk().map_or(0, |pid| u32::from_be_bytes(*pid))
+    }
+
     /// The appender, which needs the backend's pid.
     fn appender(&mut self) -> &Appender {
-        let pid = self.machine.key().first_chunk().map_or(0, |pid| u32::from_be_bytes(*pid));
+        let pid = self.pid();
         self.appender.get_or_insert_with(|| Appender::new(self.links.key.clone(), self.links.author.clone(), pid))
     }
 }

@@ -45,6 +45,9 @@ pub(super) enum Own {
     Isolation,
     /// The transaction's number.
     Xid,
+    /// What it has in the journal, and what it may hang on.
+    Changes,
+    Before,
     /// The BEGIN around a simple query.
     Begin,
     /// The rows are the catalog as this session sees it, as JSON.
@@ -196,6 +199,9 @@ impl Engine {
             return Ok(false);
         }
         self.take_place();
+        if !self.prepare_peers()? {
+            return Ok(false);
+        }
         self.ask_xid();
         Ok(true)
     }
@@ -270,7 +276,7 @@ impl Engine {
                 self.push_flush();
             }
             Err(e) => {
-                let error = self.own_error(&e);
+                let error = self.pending_error(&e);
                 self.fail_wrapped(error);
             }
         }
@@ -328,6 +334,8 @@ impl Engine {
                 self.read_committed = Some(matches!(level, Some(b"read committed" | b"read uncommitted")));
             }
             (Own::Xid, back::DATA_ROW) => self.learn_xid(body),
+            (Own::Changes, back::DATA_ROW) => self.learn_change(body),
+            (Own::Before, back::DATA_ROW) => self.learn_before(body),
             (Own::Catalog(json), back::DATA_ROW) => {
                 let mut reader = Reader(body);
                 if reader.u16() == Some(1)

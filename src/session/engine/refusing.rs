@@ -62,7 +62,7 @@ pub(super) fn no_fresh_snapshot() -> Refusal {
 pub(super) fn report(refusal: &Refusal, severity: Severity) -> Report {
     Report {
         severity,
-        sqlstate: sqlstate::FEATURE_NOT_SUPPORTED,
+        sqlstate: sqlstate::FEATURE_NOT_SUPPORTED.into(),
         message: refusal.message.clone(),
         detail: refusal.detail.clone(),
         hint: refusal.hint.clone(),

@@ -5,7 +5,9 @@ use crate::sql::Effect;
 use crate::wire::frame::{BadFrame, Frame};
 use crate::wire::message::{back, put_frame};
 
+use super::acked::Held;
 use super::assemble::{HEADER, Piece};
+use super::atomic::Atomic;
 use super::own::Own;
 use super::reports::{MANY_COMMANDS, SYNTAX_ERROR, counted_down, field, framed_error};
 use super::simple::{PieceRun, QueryRun, Ready};
@@ -57,9 +59,9 @@ impl Engine {
             if let Some(tag) = self.unexpected {
                 return Err(BadFrame { tag, len: 0 });
             }
-            if let Some(held) = &mut self.held {
+            if let Some(Held::Applying { behind, .. }) = &mut self.held {
                 // What stands behind it waits with it.
-                held.behind.extend_from_slice(rest);
+                behind.extend_from_slice(rest);
                 break;
             }
             if !self.machine.awaits_reply() {
@@ -202,6 +204,7 @@ impl Engine {
         self.marker_due = false;
         self.constraints_due = false;
         self.poisoned = None;
+        self.atomic = Atomic::default();
         self.read_committed = None;
         self.settings_revert();
         self.unsettled = false;
@@ -384,7 +387,16 @@ impl Engine {
                 self.transaction_over();
                 return Shown::Verbatim;
             }
-            (Own::Needed | Own::Resolve(_) | Own::Catalog(_) | Own::Isolation | Own::Xid, back::ERROR) => {
+            (
+                Own::Needed
+                | Own::Resolve(_)
+                | Own::Catalog(_)
+                | Own::Isolation
+                | Own::Xid
+                | Own::Changes
+                | Own::Before,
+                back::ERROR,
+            ) => {
                 self.show_error(None, body);
                 self.step_failed();
                 return Shown::Instead;

@@ -11,6 +11,7 @@ use crate::wire::error::Severity;
 use crate::wire::extended::{BINARY, Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
+use super::atomic::{needs_a_block, two_phases};
 use super::judge::{Act, Judged, is_control};
 use super::own::Own;
 use super::refusing::{no_fresh_snapshot, report};
@@ -230,6 +231,10 @@ impl Engine {
                     return true;
                 }
                 if effect == Effect::PrepareTransaction {
+                    if self.is_atomic() {
+                        self.poisoned = Some(two_phases());
+                        return true;
+                    }
                     // Nobody can have it before its COMMIT PREPARED.
                     self.acked.clear();
                 }
@@ -245,7 +250,7 @@ impl Engine {
             _ => Ok(true),
         };
         flushed.unwrap_or_else(|e| {
-            self.poisoned = Some(self.own_error(&e));
+            self.poisoned = Some(self.pending_error(&e));
             true
         })
     }
@@ -253,7 +258,7 @@ impl Engine {
     /// Sends the pending entries ahead of time; `false` where some are left.
     pub(super) fn flush_or_poison(&mut self) -> bool {
         self.flush().unwrap_or_else(|e| {
-            self.poisoned = Some(self.own_error(&e));
+            self.poisoned = Some(self.pending_error(&e));
             self.pending.clear();
             true
         })
@@ -290,13 +295,16 @@ impl Engine {
         if let [part] = parts.as_slice()
             && let Act::Write(write) = &part.judged.act
             && let Some(form) = &write.alone
-            && (idle || only_alone(part) && !self.wrapped)
+            && (idle && !write.is_atomic() || only_alone(part) && !idle && !self.wrapped)
         {
             if self.journal_is_behind() && !self.flush_or_poison() {
                 return Step::Wait;
             }
             self.take_effect(&part.judged);
             return self.run_alone(text, part.start..part.end, write, form);
+        }
+        if idle && parts.iter().any(|p| only_alone(p) && matches!(&p.judged.act, Act::Write(w) if w.is_atomic())) {
+            return self.refuse_query(text, &needs_a_block());
         }
         if parts.iter().any(only_alone) {
             return self.refuse_query(
