@@ -14,4 +14,5 @@ mod one_table;
 mod pgbench;
 mod queue;
 mod rules;
+mod security;
 mod values;

@@ -27,6 +27,8 @@ pub(crate) struct Member<'a> {
     pub(crate) rules: String,
     /// More keys of each `[[peer]]`.
     pub(crate) peers: String,
+    /// How others log in here, besides where and as whom.
+    pub(crate) reached: String,
 }
 
 pub(crate) struct Mesh {
@@ -42,12 +44,18 @@ impl<'a> Member<'a> {
             tables: tables.to_owned(),
             rules: rules.to_owned(),
             peers: String::new(),
+            reached: "sslmode=disable".to_owned(),
         }
     }
 
     /// With these keys for each of its peers.
     pub(crate) fn peers(self, keys: &str) -> Self {
         Self { peers: format!("{keys}\n"), ..self }
+    }
+
+    /// With these keywords for those whose peer it is.
+    pub(crate) fn reached(self, keywords: &str) -> Self {
+        Self { reached: keywords.to_owned(), ..self }
     }
 
     pub(crate) fn owned_by(self, owner: &'a str) -> Self {
@@ -97,8 +105,8 @@ impl Mesh {
                 let mut config = String::new();
                 for peer in members.iter().filter(|peer| peer.name != member.name) {
                     config.push_str(&format!(
-                        "[[peer]]\nname = \"{}\"\nconnect = \"host=127.0.0.1 port={} user={APPLIER} dbname={} sslmode=disable\"\n{}\n",
-                        peer.name, peer.cluster.port(), database(peer.name), member.peers
+                        "[[peer]]\nname = \"{}\"\nconnect = \"host=127.0.0.1 port={} user={APPLIER} dbname={} {}\"\n{}\n",
+                        peer.name, peer.cluster.port(), database(peer.name), peer.reached, member.peers
                     ));
                 }
                 config.push_str(&member.rules);
