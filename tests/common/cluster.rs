@@ -165,6 +165,18 @@ impl Cluster {
         let _ = std::fs::remove_file(self.data_dir().join("postmaster.pid"));
     }
 
+    /// Kills every process of the server at once: nobody has the time to write what is in memory only.
+    pub(crate) fn crash(&self) {
+        let mut child = lock(&self.child).take().expect("the server runs");
+        proc::kill(child.id(), Signal::STOP); // it forks no more
+        let all = children(child.id());
+        for pid in all.iter().copied().chain([child.id()]) {
+            proc::kill(pid, Signal::KILL);
+        }
+        let _ = child.wait();
+        eventually("the backends to end", || all.iter().all(|pid| !alive(*pid)).then_some(()));
+    }
+
     /// Stops postmaster and all its processes in their tracks (SIGSTOP): a server that hangs.
     pub(crate) fn pause(&self) {
         self.signal_all(Signal::STOP);
