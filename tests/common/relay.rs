@@ -38,6 +38,8 @@ pub(crate) enum What {
 pub(crate) enum Cut {
     /// The request does not arrive.
     Before,
+    /// Nor does it, and from here on all that goes either way is lost.
+    Silence,
     /// So many bytes of the answer arrive, and the rest, if any, has been sent.
     After(usize),
 }
@@ -337,11 +339,17 @@ impl State {
                     return all;
                 }
                 armed.hit = Some((id, 0));
-                if armed.cut != Cut::Before {
+                let cut = armed.cut;
+                if let Cut::After(_) = cut {
                     return all;
                 }
                 self.outcome = Some(Outcome::Cut);
                 self.armed = None;
+                if cut == Cut::Silence {
+                    link.lossy = true;
+                    (self.up, self.down) = (Flow::Lost, Flow::Lost);
+                    return nothing;
+                }
                 Passes { then_cut: true, ..nothing }
             }
             Way::Down => {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::eventually;
-use crate::common::relay::{Flow, Way};
+use crate::common::relay::{Cut, Flow, Way, What};
 use crate::common::rng::{Rng, seed};
 use crate::ledger;
 use crate::load::{a_while, under_load};
@@ -88,6 +88,26 @@ fn a_peer_that_never_hears_of_the_end_of_a_connection() {
             at_work();
         }
     });
+}
+
+#[test]
+fn who_falls_silent_in_a_transaction_holds_up_no_client() {
+    let site =
+        Site::start(Layout::wired("create table t (id int primary key, n int not null); insert into t values (1, 0)"));
+    let [a, b] = &site.sides;
+    let (mut here, mut there) = (a.client(), b.client());
+    const ADD: &str = "update t set n = n + 1 where id = 1";
+    here.ok(ADD);
+    site.settle();
+    a.to_peer().arm("pgcanon:a", What::Commit, Cut::Silence);
+    here.ok(ADD);
+    eventually("the silence", || a.to_peer().outcome());
+    let began = Instant::now();
+    there.ok("set lock_timeout = '25s'");
+    there.ok(ADD);
+    eprintln!("a client has waited for {:?}", began.elapsed());
+    a.to_peer().heal();
+    assert_eq!(site.assert_same("select n from t"), [[Some("3".to_owned())]]);
 }
 
 #[test]
