@@ -299,6 +299,7 @@ impl<'a> Attendant<'a> {
         };
         let Some(applier) = self.away(opened, false).await? else { return Ok(Left) };
         let mut applier = applier?;
+        self.went_back(applier.progress()).await?;
         self.down_since = None;
         self.pause = PAUSES.0;
         loop {
@@ -313,11 +314,38 @@ impl<'a> Attendant<'a> {
         }
     }
 
+    /// A peer that has less than it had gets again what it has lost, as long as the journal holds that.
+    async fn went_back(&mut self, says: Option<Progress>) -> Result<(), ForwardError> {
+        // As it is now: what was noted since is not in what we keep.
+        let kept = self.store.kept().await?;
+        if !kept.was_set_back(says) {
+            return Ok(());
+        }
+        self.kept = kept;
+        let reader = Reader::new(own(self.o).await?, self.o.key.clone());
+        let (first, _) = reader.range().await?.unwrap_or((TickId(1), TickId(0)));
+        let at = says.map_or(TickId(0), |says| says.tick);
+        if says.map_or(TickId(1), |says| says.tick) < first {
+            return Err(if says.is_some() { ForwardError::TooOld(at) } else { ForwardError::Unsynced(first) });
+        }
+        tracing::warn!(peer = %self.o.peer.name, tick = at.0, "the peer has less than it had: it gets again what came behind this");
+        let cut = says.is_some_and(|says| says.part != 0);
+        if !self.kept.spilling && (cut || !self.store.is_empty().await?) {
+            self.spill_from_now_on("the peer has less than it had").await?;
+        }
+        self.store.set_back(&mut self.kept, says).await?;
+        if self.kept.spilling {
+            self.spill().await?;
+        }
+        Ok(())
+    }
+
     /// Takes out of the queue what the peer has, once it has it for good.
     async fn forget_applied(&mut self, applier: &mut Applier) -> Result<(), ForwardError> {
         if !self.store.is_empty().await?
             && let Some(progress) = applier.make_durable().await?
         {
+            self.store.has(progress).await?;
             self.store.settle(&progress).await?;
         }
         self.look().await
@@ -499,6 +527,9 @@ impl<'a> Attendant<'a> {
         };
         if (passed, WHOLE) > self.kept.at {
             self.kept.at = (passed, WHOLE);
+            if let Some(durable) = durable {
+                self.store.has(durable).await?;
+            }
             self.store.reach(self.kept.at).await?;
         }
         let passed = self.kept.passed();

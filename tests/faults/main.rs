@@ -8,5 +8,6 @@ mod killed;
 mod ledger;
 mod load;
 mod network;
+mod promoted;
 mod site;
 mod writer;

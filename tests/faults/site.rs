@@ -19,7 +19,7 @@ pub(crate) const APPLIER: &str = "applier";
 const CATCH_UP: Duration = Duration::from_secs(120);
 
 const DATABASE: &str = "app";
-const CONF: &str = "max_connections = 120\nmax_prepared_transactions = 20\n";
+pub(crate) const CONF: &str = "max_connections = 120\nmax_prepared_transactions = 20\n";
 const RULE: &str = "[[table]]\nname = \"public.*\"\n";
 
 pub(crate) struct Site {
@@ -31,7 +31,7 @@ pub(crate) struct Side {
     pub(crate) name: &'static str,
     // dropped in this order: the proxies before their server
     proxies: Vec<Mutex<Arc<Proxy>>>,
-    pub(crate) cluster: Arc<Cluster>,
+    cluster: Mutex<Arc<Cluster>>,
     /// `[node] server` of its proxies, and what else they are told.
     server: String,
     config: String,
@@ -131,7 +131,17 @@ impl Side {
         let config = format!("[node]\nname = \"{name}\"\ncontrol = \"user=postgres dbname={DATABASE}\"\n\n{peer}");
         let launch = |_| Mutex::new(Arc::new(Proxy::start_for(&server, &config)));
         let proxies = (0..layout.proxies).map(launch).collect();
-        Side { name, proxies, cluster: Arc::clone(cluster), server, config, wires }
+        Side { name, proxies, cluster: Mutex::new(Arc::clone(cluster)), server, config, wires }
+    }
+
+    pub(crate) fn cluster(&self) -> Arc<Cluster> {
+        Arc::clone(&lock(&self.cluster))
+    }
+
+    /// From now on its server is this one.
+    pub(crate) fn moves_to(&self, cluster: Cluster) {
+        self.to_server().point_to(cluster.port());
+        *lock(&self.cluster) = Arc::new(cluster);
     }
 
     /// What lies between its proxies and its server.
@@ -188,7 +198,7 @@ impl Side {
 
     /// A session directly on the server: nothing it does is captured.
     pub(crate) fn direct(&self) -> Session {
-        Session::open(&self.cluster.unix(), "postgres", DATABASE)
+        Session::open(&self.cluster().unix(), "postgres", DATABASE)
     }
 
     pub(crate) fn sql(&self, sql: &str) -> String {
