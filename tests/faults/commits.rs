@@ -16,15 +16,16 @@ fn places() -> impl Iterator<Item = Cut> {
     std::iter::once(Cut::Before).chain((0..).map(Cut::After))
 }
 
-/// Of both lanes: one that shows what is doubled, and one that would be rejected.
+/// Of both lanes.
 fn transaction(n: i32) -> String {
     format!("begin; update t set n = n + 1 where id = 1; insert into log values ({n}, clock_timestamp()); commit")
 }
 
+/// Nothing rejects this when it comes twice.
+const ADD: &str = "update t set n = n + 1 where id = 1";
+
 fn assert_exact(site: &Site, n: i32) {
-    let both = site.assert_same("select n, (select count(*) from log), (select max(n) from log) from t");
-    let n = Some(n.to_string());
-    assert_eq!(both, [[n.clone(), n.clone(), n]]);
+    assert_eq!(site.assert_same("select n from t"), [[Some(n.to_string())]]);
 }
 
 #[test]
@@ -36,7 +37,7 @@ fn the_forwarders_connection() {
     for cut in places() {
         a.to_peer().arm("pgcanon:a", What::Commit, cut);
         n += 1;
-        c.ok(&transaction(n));
+        c.ok(ADD);
         let outcome = eventually("the cut", || a.to_peer().outcome());
         assert_exact(&site, n);
         if let Outcome::Answered(bytes) = outcome {
@@ -58,9 +59,9 @@ fn the_forwarders_connection_while_the_queue_drains() {
         a.to_peer().refuse();
         for _ in 0..3 {
             n += 1;
-            c.ok(&transaction(n));
+            c.ok(ADD);
         }
-        eventually("the changes to wait", || (a.queued() == 6).then_some(()));
+        eventually("the changes to wait", || (a.queued() == 3).then_some(()));
         a.to_peer().arm("pgcanon:a", What::Commit, cut);
         a.to_peer().heal();
         let outcome = eventually("the cut", || a.to_peer().outcome());
@@ -90,7 +91,6 @@ fn extended(sql: &str) -> Vec<u8> {
     [one(sql), sync()].concat()
 }
 
-const ADD: &str = "update t set n = n + 1 where id = 1";
 const ADD_ROW: &str = "update t set n = n + (random() < 2)::int where id = 1";
 const BLOCK: &str = "begin; update t set n = n + 1 where id = 1";
 
