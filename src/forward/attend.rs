@@ -167,6 +167,7 @@ impl<'a> Attendant<'a> {
 
     /// The peer could not be reached, or was lost: waits a little, and spills when that has lasted.
     async fn cut_off(&mut self, error: ForwardError) -> Result<(), ForwardError> {
+        self.store.abandon().await?;
         let words = error.to_string();
         let known = self.status.borrow().trouble.as_deref() == Some(words.as_str());
         if !known {

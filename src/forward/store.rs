@@ -1,5 +1,7 @@
 //! What a forwarder keeps on its own node: how the peer stands, and what waits for it, in order (§6.1).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio_postgres::Client;
 
 use crate::apply::{Rejection, lock};
@@ -19,6 +21,8 @@ pub(super) struct Store {
     client: Client,
     node: String,
     peer: String,
+    /// A transaction was begun, and not ended.
+    open: AtomicBool,
 }
 
 /// A place in the journal: everything up to and with this transaction.
@@ -99,7 +103,7 @@ impl Store {
             .await?;
         let number = lock("pgcanon 2026-11 forward lock", peer);
         let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&number]).await?;
-        let store = Self { client, node: node.to_string(), peer: peer.to_string() };
+        let store = Self { client, node: node.to_string(), peer: peer.to_string(), open: AtomicBool::new(false) };
         Ok(row.try_get::<_, bool>(0)?.then_some(store))
     }
 
@@ -142,15 +146,25 @@ impl Store {
     // === transactions ===
 
     pub(super) async fn begin(&self) -> Result<(), tokio_postgres::Error> {
+        self.open.store(true, Ordering::Relaxed);
         self.client.batch_execute("BEGIN").await
     }
 
     pub(super) async fn commit(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("COMMIT").await
+        self.client.batch_execute("COMMIT").await?;
+        self.open.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) async fn rollback(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("ROLLBACK").await
+        self.client.batch_execute("ROLLBACK").await?;
+        self.open.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Rolls back what was begun by work that was given up: all that is noted later would be in it, and lost with it.
+    pub(super) async fn abandon(&self) -> Result<(), tokio_postgres::Error> {
+        if self.open.load(Ordering::Relaxed) { self.rollback().await } else { Ok(()) }
     }
 
     // === the peer ===

@@ -85,6 +85,8 @@ struct Armed {
     /// In the packet that began the connection.
     of: Vec<u8>,
     what: What,
+    /// So many that ask for it go unharmed.
+    spared: u32,
     cut: Cut,
     /// The connection that it has hit, and how much of the answer has come.
     hit: Option<(u64, usize)>,
@@ -195,9 +197,14 @@ impl Relay {
 
     /// Cuts the next connection that asks for this, of those with `of` in their first packet.
     pub(crate) fn arm(&self, of: &str, what: What, cut: Cut) {
+        self.arm_behind(0, of, what, cut);
+    }
+
+    /// [`arm`](Self::arm), for a later one than the next.
+    pub(crate) fn arm_behind(&self, spared: u32, of: &str, what: What, cut: Cut) {
         self.change(|state| {
             state.outcome = None;
-            state.armed = Some(Armed { of: of.as_bytes().to_vec(), what, cut, hit: None });
+            state.armed = Some(Armed { of: of.as_bytes().to_vec(), what, spared, cut, hit: None });
         });
     }
 
@@ -336,6 +343,10 @@ impl State {
                 let Some(armed) = self.armed.as_mut().filter(|armed| armed.hit.is_none()) else { return all };
                 let of = begun.windows(armed.of.len()).any(|part| part == armed.of);
                 if !of || !asked.is_some_and(|what| what == What::Commit || armed.what == What::Statement) {
+                    return all;
+                }
+                if armed.spared > 0 {
+                    armed.spared -= 1;
                     return all;
                 }
                 armed.hit = Some((id, 0));

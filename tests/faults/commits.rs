@@ -54,22 +54,28 @@ fn the_forwarders_connection_while_the_queue_drains() {
     let site = Site::start(Layout { spill_after: "10ms", ..Layout::wired(TABLES) });
     let a = &site.sides[0];
     let mut c = a.client();
-    let mut n = 0;
-    for cut in places() {
-        a.to_peer().refuse();
-        for _ in 0..3 {
-            n += 1;
-            c.ok(ADD);
-        }
-        eventually("the changes to wait", || (a.queued() == 3).then_some(()));
-        a.to_peer().arm("pgcanon:a", What::Commit, cut);
-        a.to_peer().heal();
-        let outcome = eventually("the cut", || a.to_peer().outcome());
-        assert_exact(&site, n);
-        if let Outcome::Answered(bytes) = outcome {
-            eprintln!("cut at each of {bytes} bytes of an answer");
-            assert!(bytes >= 18, "CommandComplete and ReadyForQuery");
-            break;
+    c.ok(ADD);
+    site.settle();
+    let mut n = 1;
+    // The first COMMIT is of nothing but that the peer has what it says, the second one of what was queued.
+    for spared in [0, 1] {
+        for cut in places() {
+            a.to_peer().refuse();
+            for _ in 0..3 {
+                n += 1;
+                c.ok(ADD);
+            }
+            // What the peer has not on its disk yet waits, too.
+            eventually("the changes to wait", || (a.queued() >= 3).then_some(()));
+            a.to_peer().arm_behind(spared, "pgcanon:a", What::Commit, cut);
+            a.to_peer().heal();
+            let outcome = eventually("the cut", || a.to_peer().outcome());
+            assert_exact(&site, n);
+            if let Outcome::Answered(bytes) = outcome {
+                eprintln!("cut at each of {bytes} bytes of an answer");
+                assert!(bytes >= 18, "CommandComplete and ReadyForQuery");
+                break;
+            }
         }
     }
 }
