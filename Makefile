@@ -25,6 +25,7 @@ bench:
 soak:
 	tests/setup
 	LARGE_MIB=1024 cargo test --release --locked --test capture a_large_transaction
+	FAULT_KILLS=100 cargo test --release --locked --test faults -- --nocapture b8 exactly_once
 
 # The fuzz targets for longer.
 fuzz:

@@ -234,7 +234,9 @@ impl Applier {
         }
         let open = self.opened()?;
         open.entry = open.entry.saturating_add(1);
-        self.line.room().await?;
+        // Within a COPY there is no pause.
+        let pauses = !self.is_copying();
+        self.line.room(pauses).await?;
         self.count_commits();
         Ok(())
     }
@@ -252,7 +254,9 @@ impl Applier {
     /// Commits what is open, and that the peer is there.
     async fn end(&mut self, at: Progress) -> Result<(), ApplyError> {
         self.note(at);
-        // The counts must be right before anything is final; meanwhile nothing is left for the peer to do.
+        // The counts must be right before anything is final; meanwhile nothing is left for the peer to do, and it does not wait
+        // for ever: whoever changes these rows waits with it (I4).
+        self.line.sync();
         self.line.answered().await?;
         self.count_commits();
         self.own(COMMIT, &[], &[], Expect::Commit);

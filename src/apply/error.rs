@@ -103,8 +103,8 @@ impl From<Rejection> for ApplyError {
     fn from(rejection: Rejection) -> Self {
         let state = rejection.sqlstate.as_str();
         match state.get(..2) {
-            // The server goes down, or takes no writes.
-            _ if state.starts_with("57P") || state == "25006" => {
+            // The server goes down, takes no writes, or has waited for us for too long.
+            _ if state.starts_with("57P") || matches!(state, "25006" | "25P03") => {
                 let source = io::Error::new(io::ErrorKind::ConnectionAborted, rejection.message.clone());
                 Self::Lost { source, last_words: Some(Box::new(rejection)) }
             }
@@ -138,7 +138,7 @@ mod tests {
         for state in ["23505", "42P01", "22P02", CONFLICT] {
             assert!(matches!(class(state), ApplyError::Rejected(_)), "{state}");
         }
-        for state in ["57P01", "25006"] {
+        for state in ["57P01", "25006", "25P03"] {
             assert!(matches!(class(state), ApplyError::Lost { .. }), "{state}");
         }
     }

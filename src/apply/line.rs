@@ -1,8 +1,8 @@
 //! The wire to the peer: statements go out without waiting, answers come in order, the first failure counts, and neither
 //! side's buffers can make the other wait for ever (I7).
 //!
-//! There is no Sync between the statements of a transaction: behind a failure, the server passes over everything up to the
-//! next one, and whatever was sent meanwhile, a BEGIN that failed included, comes to nothing (I3).
+//! There is no Sync behind a BEGIN before it is known to have succeeded: behind a failure, the server passes over everything
+//! up to the next one, and whatever was sent meanwhile, a BEGIN that failed included, comes to nothing (I3).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -70,6 +70,8 @@ pub(super) struct Line {
     failure: Option<Rejection>,
     /// The server passes over everything up to the next Sync.
     skipping: bool,
+    /// A transaction has begun, for certain.
+    begun: bool,
     /// Of the last ReadyForQuery.
     status: u8,
     commits: u64,
@@ -104,6 +106,7 @@ impl Line {
             waiting: VecDeque::new(),
             failure: None,
             skipping: false,
+            begun: false,
             status: b'I',
             commits: 0,
             rows: Vec::new(),
@@ -178,12 +181,16 @@ impl Line {
 // === impl Line: waiting ===
 
 impl Line {
-    /// Waits until there is room for more, and says whether something has failed so far.
+    /// Waits until there is room for more, and says whether something has failed so far. With `pauses` the server may count
+    /// the time until more comes.
     ///
     /// # Cancel safety
     /// This and the others that wait are cancel-safe, but for [`query`](Self::query): what was sent and read is kept.
-    pub(super) async fn room(&mut self) -> Result<(), ApplyError> {
+    pub(super) async fn room(&mut self, pauses: bool) -> Result<(), ApplyError> {
         if self.unsent() >= EARLY {
+            if pauses && self.begun {
+                self.sync();
+            }
             self.nudge().await?;
         }
         if self.unsent() > HIGH {
@@ -209,7 +216,10 @@ impl Line {
 
     /// Waits until everything that was sent is answered, or something has failed.
     pub(super) async fn answered(&mut self) -> Result<(), ApplyError> {
-        put_flush(&mut self.out);
+        // A Sync is answered without; and what comes behind it ends the time that the server counts.
+        if !matches!(self.waiting.back(), Some(Waiting::Sync)) {
+            put_flush(&mut self.out);
+        }
         self.pump(|line| line.waiting.is_empty() || line.failure.is_some()).await?;
         self.check()
     }
@@ -351,6 +361,7 @@ impl Line {
             return Err(malformed("CommandComplete"));
         };
         let (tag, _) = split_cstr(body).ok_or_else(|| malformed("CommandComplete"))?;
+        self.begun = self.begun && expect != Expect::Commit || tag == b"BEGIN";
         let failure = match expect {
             Expect::Done | Expect::Rows => None,
             Expect::Count(expected) => {
@@ -392,6 +403,7 @@ impl Line {
         }
         self.last_words = None;
         self.status = body.first().copied().unwrap_or_default();
+        self.begun = self.begun && self.status != b'I';
         Ok(())
     }
 }

@@ -41,7 +41,7 @@ impl Applier {
             let Some(act) = act else { continue };
             if let Some(full) = run.take_if(|run| run.act != act || run.is_full()) {
                 self.put_run(&shape, &entry.head, &full)?;
-                self.line.room().await?;
+                self.line.room(true).await?;
             }
             run.get_or_insert_with(|| Run { act, images: Vec::new(), rows: Vec::new(), bytes: 0 }).add(row, image);
         }

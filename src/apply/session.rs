@@ -12,7 +12,8 @@ use crate::journal::{Progress, TickId};
 /// What the session is set to, whatever its role or database has set; those that a server does not know are left out.
 ///
 /// Without statistics a scan of a whole table may look cheap, and a plan that is kept must not be one; a commit need not be
-/// durable before the next one, as progress and data are lost together (§6); row-level security must not hide rows.
+/// durable before the next one, as progress and data are lost together (§6); row-level security must not hide rows. Who has
+/// gone without a word, or hangs, must not keep others from the rows that it has changed (I4).
 const SETTINGS: &[(&str, &str)] = &[
     ("search_path", ""),
     ("client_encoding", "UTF8"),
@@ -32,7 +33,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
     ("transaction_timeout", "0"),
     ("idle_session_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
     ("client_min_messages", "error"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -53,6 +57,19 @@ pub(super) struct Ready {
     pub(super) skips_triggers: bool,
     pub(super) user: String,
 }
+
+/// Ends the session that holds the lock, where it waits for a forwarder that has said nothing for long: one that lives asks
+/// something all the time.
+const SILENT: &str = "SELECT pg_catalog.pg_terminate_backend(l.pid) FROM pg_catalog.pg_locks AS l \
+    JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid AND a.datid OPERATOR(pg_catalog.=) l.database \
+    WHERE a.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted \
+    AND l.objsubid OPERATOR(pg_catalog.=) 1 \
+    AND l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) ($1 OPERATOR(pg_catalog.>>) 32 OPERATOR(pg_catalog.&) 4294967295) \
+    AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=) ($1 OPERATOR(pg_catalog.&) 4294967295) \
+    AND a.wait_event OPERATOR(pg_catalog.=) 'ClientRead' \
+    AND a.usename OPERATOR(pg_catalog.=) session_user \
+    AND a.state_change OPERATOR(pg_catalog.<) \
+        (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '15 s'::pg_catalog.interval)";
 
 /// Names a lock of a node among a database's own.
 pub fn lock(purpose: &str, node: &NodeName) -> i64 {
@@ -85,6 +102,10 @@ pub(super) async fn ready(line: &mut Line, origin: &NodeName, alone: bool) -> Re
         return Err(ApplyError::InRecovery);
     }
     if !is_true(locked) {
+        let rows = line.query(SILENT, &[20], &[Param::text(&lock)]).await?;
+        if !rows.is_empty() {
+            tracing::warn!(%origin, "ended a session at the peer whose forwarder has gone without a word");
+        }
         return Err(ApplyError::Taken(origin.clone()));
     }
     let (skips_triggers, user) = (is_true(skips), user.clone().unwrap_or_default());

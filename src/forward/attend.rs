@@ -174,6 +174,7 @@ impl<'a> Attendant<'a> {
 
     /// The peer could not be reached, or was lost: waits a little, and spills when that has lasted.
     async fn cut_off(&mut self, error: ForwardError) -> Result<(), ForwardError> {
+        self.store.abandon().await?;
         let words = error.to_string();
         let known = self.status.borrow().trouble.as_deref() == Some(words.as_str());
         if !known {
@@ -307,6 +308,7 @@ impl<'a> Attendant<'a> {
         };
         let Some(applier) = self.away(opened, false).await? else { return Ok(Left) };
         let mut applier = applier?;
+        self.went_back(applier.progress()).await?;
         self.early = watched(&peer, self.o.connect_timeout, resolve(&mut applier, &self.store)).await?;
         self.down_since = None;
         self.pause = PAUSES.0;
@@ -320,6 +322,32 @@ impl<'a> Attendant<'a> {
                 Err(back) => applier = back,
             }
         }
+    }
+
+    /// A peer that has less than it had gets again what it has lost, as long as the journal holds that.
+    async fn went_back(&mut self, says: Option<Progress>) -> Result<(), ForwardError> {
+        // As it is now: what was noted since is not in what we keep.
+        let kept = self.store.kept().await?;
+        if !kept.was_set_back(says) {
+            return Ok(());
+        }
+        self.kept = kept;
+        let reader = Reader::new(own(self.o).await?, self.o.key.clone());
+        let (first, _) = reader.range().await?.unwrap_or((TickId(1), TickId(0)));
+        let at = says.map_or(TickId(0), |says| says.tick);
+        if says.map_or(TickId(1), |says| says.tick) < first {
+            return Err(if says.is_some() { ForwardError::TooOld(at) } else { ForwardError::Unsynced(first) });
+        }
+        tracing::warn!(peer = %self.o.peer.name, tick = at.0, "the peer has less than it had: it gets again what came behind this");
+        let cut = says.is_some_and(|says| says.part != 0);
+        if !self.kept.spilling && (cut || !self.store.is_empty().await?) {
+            self.spill_from_now_on("the peer has less than it had").await?;
+        }
+        self.store.set_back(&mut self.kept, says).await?;
+        if self.kept.spilling {
+            self.spill().await?;
+        }
+        Ok(())
     }
 
     /// Applies what comes; where the peer rejects something, everything from there on is in the queue and the applier comes back.
@@ -403,6 +431,9 @@ impl<'a> Attendant<'a> {
         };
         if (passed, WHOLE) > self.kept.at {
             self.kept.at = (passed, WHOLE);
+            if let Some(durable) = durable {
+                self.store.has(durable).await?;
+            }
             self.store.reach(self.kept.at).await?;
         }
         let passed = self.kept.passed();

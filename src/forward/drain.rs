@@ -160,6 +160,9 @@ impl Drain<'_> {
             Ok(()) => {
                 self.store.remove(&taken.ids).await?;
                 self.store.park(&taken.behind).await?;
+                if let Some(progress) = self.applier.progress() {
+                    self.store.has(progress).await?;
+                }
                 self.store.commit().await?;
                 Ok(Ok(u64::try_from(taken.ids.len() + taken.behind.len()).unwrap_or(u64::MAX)))
             }

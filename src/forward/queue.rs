@@ -24,6 +24,7 @@ impl Attendant<'_> {
         if !self.store.is_empty().await?
             && let Some(progress) = applier.make_durable().await?
         {
+            self.store.has(progress).await?;
             self.store.settle(&progress).await?;
         }
         self.look().await

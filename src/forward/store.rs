@@ -1,5 +1,7 @@
 //! What a forwarder keeps on its own node: how the peer stands, and what waits for it, in order (§6.1).
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use tokio_postgres::Client;
 
@@ -23,6 +25,8 @@ pub(super) struct Store {
     client: Client,
     node: String,
     peer: String,
+    /// A transaction was begun, and not ended.
+    open: AtomicBool,
 }
 
 /// A place in the journal: everything up to and with this transaction.
@@ -37,6 +41,8 @@ pub(super) struct Kept {
     pub(super) paused: bool,
     /// Up to here it has everything for good, or the queue has.
     pub(super) at: Place,
+    /// What it had for good when that was noted last, and how many pieces of the last transaction.
+    had: (Place, i32),
 }
 
 impl Kept {
@@ -44,6 +50,11 @@ impl Kept {
     pub(super) fn passed(&self) -> TickId {
         let (tick, ord) = self.at;
         if ord == WHOLE { tick } else { TickId(tick.0.saturating_sub(1)) }
+    }
+
+    /// Whether a peer that says this has less than it had: it was restored, or a standby of it that was behind was promoted.
+    pub(super) fn was_set_back(&self, says: Option<Progress>) -> bool {
+        says.map_or(((TickId(0), 0), 0), extent) < self.had
     }
 }
 
@@ -94,6 +105,11 @@ fn read(id: i64, entry: Vec<u8>) -> Result<Entry, ForwardError> {
     Entries::new(None, Bytes::from(entry)).next().transpose()?.ok_or(ForwardError::Queue(id))
 }
 
+/// How far a peer is, to be compared: of a transaction that is not cut, more than of any that is.
+fn extent(progress: Progress) -> (Place, i32) {
+    ((progress.tick, progress.ord), if progress.part == 0 { WHOLE } else { progress.part })
+}
+
 impl Store {
     /// Takes over a connection to the node; none where another proxy of the node sees to this peer.
     pub(super) async fn open(
@@ -101,17 +117,24 @@ impl Store {
         node: &NodeName,
         peer: &NodeName,
     ) -> Result<Option<Self>, tokio_postgres::Error> {
-        client.batch_execute("SET search_path = ''; SET default_transaction_isolation = 'read committed'").await?;
+        // The lock of a proxy that has gone without a word must not keep others away for long.
+        client
+            .batch_execute(
+                "SET search_path = ''; SET default_transaction_isolation = 'read committed'; SET tcp_keepalives_idle = 10; \
+                 SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3",
+            )
+            .await?;
         let number = lock("pgcanon 2026-11 forward lock", peer);
         let row = client.query_one("SELECT pg_catalog.pg_try_advisory_lock($1)", &[&number]).await?;
-        let store = Self { client, node: node.to_string(), peer: peer.to_string() };
+        let store = Self { client, node: node.to_string(), peer: peer.to_string(), open: AtomicBool::new(false) };
         Ok(row.try_get::<_, bool>(0)?.then_some(store))
     }
 
     pub(super) async fn kept(&self) -> Result<Kept, tokio_postgres::Error> {
         let sql = "WITH made AS (INSERT INTO pgcanon.peer (name, state) VALUES ($1, 'live') ON CONFLICT DO NOTHING \
-            RETURNING state, paused, tick, ord) \
-            SELECT * FROM made UNION ALL SELECT state, paused, tick, ord FROM pgcanon.peer WHERE name = $1";
+            RETURNING state, paused, tick, ord, had_tick, had_ord, had_part) \
+            SELECT * FROM made UNION ALL \
+            SELECT state, paused, tick, ord, had_tick, had_ord, had_part FROM pgcanon.peer WHERE name = $1";
         let row = self.client.query_one(sql, &[&self.peer]).await?;
         let state: &str = row.try_get(0)?;
         Ok(Kept {
@@ -119,6 +142,7 @@ impl Store {
             evicted: state == "evicted",
             paused: row.try_get(1)?,
             at: (TickId(row.try_get(2)?), row.try_get(3)?),
+            had: ((TickId(row.try_get(4)?), row.try_get(5)?), row.try_get(6)?),
         })
     }
 
@@ -145,15 +169,25 @@ impl Store {
     // === transactions ===
 
     pub(super) async fn begin(&self) -> Result<(), tokio_postgres::Error> {
+        self.open.store(true, Ordering::Relaxed);
         self.client.batch_execute("BEGIN").await
     }
 
     pub(super) async fn commit(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("COMMIT").await
+        self.client.batch_execute("COMMIT").await?;
+        self.open.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) async fn rollback(&self) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("ROLLBACK").await
+        self.client.batch_execute("ROLLBACK").await?;
+        self.open.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Rolls back what was begun by work that was given up: all that is noted later would be in it, and lost with it.
+    pub(super) async fn abandon(&self) -> Result<(), tokio_postgres::Error> {
+        if self.open.load(Ordering::Relaxed) { self.rollback().await } else { Ok(()) }
     }
 
     /// What became of a transaction of this node that a peer has prepared: whether it is committed; none while it runs.
@@ -181,6 +215,29 @@ impl Store {
     pub(super) async fn reach(&self, at: Place) -> Result<(), tokio_postgres::Error> {
         let sql = "UPDATE pgcanon.peer SET tick = $2, ord = $3 WHERE name = $1";
         self.client.execute(sql, &[&self.peer, &at.0.0, &at.1]).await.map(drop)
+    }
+
+    /// The peer has this for good.
+    pub(super) async fn has(&self, progress: Progress) -> Result<(), tokio_postgres::Error> {
+        let sql = "UPDATE pgcanon.peer SET had_tick = $2, had_ord = $3, had_part = $4 WHERE name = $1";
+        let ((tick, ord), part) = extent(progress);
+        self.client.execute(sql, &[&self.peer, &tick.0, &ord, &part]).await.map(drop)
+    }
+
+    /// The peer has no more than this any more: what is behind it is to be had from the journal again. What waits of that
+    /// stays, and what does not takes its place before it, if it is spilled.
+    pub(super) async fn set_back(&self, kept: &mut Kept, says: Option<Progress>) -> Result<(), tokio_postgres::Error> {
+        let had = says.map_or(((TickId(0), 0), 0), extent);
+        let at = match says {
+            None => (TickId(0), WHOLE),
+            Some(Progress { tick, ord, part: 0, .. }) => (tick, ord),
+            Some(Progress { tick, ord, .. }) => (tick, ord.saturating_sub(1)),
+        };
+        let sql =
+            "UPDATE pgcanon.peer SET tick = $2, ord = $3, had_tick = $4, had_ord = $5, had_part = $6 WHERE name = $1";
+        self.client.execute(sql, &[&self.peer, &at.0.0, &at.1, &had.0.0.0, &had.0.1, &had.1]).await?;
+        (kept.at, kept.had) = (at, had);
+        Ok(())
     }
 
     pub(super) async fn turn(&self, state: &str, reason: Option<&str>) -> Result<(), tokio_postgres::Error> {

@@ -268,10 +268,11 @@ impl Task {
 
 /// Whatever the role or the database has set must neither end the session nor change what its statements mean; and a scan of
 /// the whole journal may look cheap to a planner without statistics, but never is; what that makes of the costs must not
-/// have each look compiled. A tick must be durable (§5).
+/// have each look compiled. A leader that has gone without a word must not lead for long. A tick must be durable (§5).
 const SETUP: &str = "SET search_path = ''; SET default_transaction_read_only = off; \
     SET default_transaction_isolation = 'read committed'; SET statement_timeout = 0; SET lock_timeout = 0; \
-    SET idle_session_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET plan_cache_mode = force_generic_plan; \
+    SET idle_session_timeout = 0; SET idle_in_transaction_session_timeout = 0; \
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET plan_cache_mode = force_generic_plan; \
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
     SELECT pg_catalog.set_config('synchronous_commit', 'local', false) \
     WHERE pg_catalog.current_setting('synchronous_commit') = 'off'";

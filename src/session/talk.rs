@@ -122,7 +122,7 @@ impl Talk {
         }
     }
 
-    /// Whether the next byte from the server starts a message.
+    /// Whether the next byte to the client starts a message.
     pub(crate) fn server_at_boundary(&self) -> bool {
         match self {
             Self::Pipe => false,

@@ -91,20 +91,47 @@ impl Cluster {
             std::fs::write(data.join("pg_hba.conf"), hba).expect("write pg_hba.conf");
         }
         hand_to_server(cluster.dir.path());
+        cluster.boot(extra_conf);
+        cluster
+    }
+
+    /// Starts a standby of this server, with lines for its configuration, that reaches it by a port of 127.0.0.1: its own or a
+    /// relay's.
+    pub(crate) fn standby(&self, extra_conf: &str, primary: u16) -> Cluster {
+        let mut standby = Cluster { pg: self.pg, dir: temp_dir("standby"), port: 0, child: Mutex::new(None) };
+        let mut backup = Command::new(format!("{PG15_BIN}/pg_basebackup"));
+        backup.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync"]);
+        backup.args(["-p", &self.port.to_string(), "-D"]).arg(standby.data_dir());
+        proc::run(&mut backup, PATIENCE * 2);
+        std::fs::write(standby.data_dir().join("standby.signal"), "").expect("make it a standby");
+        hand_to_server(standby.dir.path());
+        standby.boot(&format!(
+            "{extra_conf}primary_conninfo = 'host=127.0.0.1 port={primary} user=postgres application_name=standby'\n"
+        ));
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        assert_eq!(self.psql("select pg_promote()"), "t");
+    }
+
+    /// Starts the server for the first time, on a free port.
+    fn boot(&mut self, extra_conf: &str) {
         for _ in 0..5 {
-            cluster.port = free_port();
+            self.port = free_port();
             let conf = format!(
                 "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\n\
                  max_connections = 60\nshared_buffers = 32MB\nlog_line_prefix = '%m [%p] '\ntimezone = 'UTC'\n\
                  log_timezone = 'UTC'\n{extra_conf}\n",
-                cluster.port,
-                cluster.dir.path().display()
+                self.port,
+                self.dir.path().display()
             );
-            std::fs::write(data.join("postgresql.auto.conf"), conf).expect("write the configuration");
-            if cluster.try_start() {
-                return cluster;
+            std::fs::write(self.data_dir().join("postgresql.auto.conf"), conf).expect("write the configuration");
+            if self.try_start() {
+                return;
             }
-            let log = cluster.log();
+            let log = self.log();
             assert!(log.contains("could not bind"), "the server does not start:\n{log}");
         }
         panic!("no free port in five tries");
@@ -143,7 +170,8 @@ impl Cluster {
             }
             let status = std::fs::read_to_string(&status_file).unwrap_or_default();
             let ours = status.lines().next() == Some(&child.id().to_string());
-            (ours && status.lines().nth(7).is_some_and(|line| line.trim() == "ready")).then_some(true)
+            (ours && status.lines().nth(7).is_some_and(|line| ["ready", "standby"].contains(&line.trim())))
+                .then_some(true)
         });
         *lock(&self.child) = up.then_some(child);
         up
@@ -163,6 +191,18 @@ impl Cluster {
         let segment = self.shared_memory_users();
         eventually("the backends to end", || segment.iter().all(|pid| !alive(*pid)).then_some(()));
         let _ = std::fs::remove_file(self.data_dir().join("postmaster.pid"));
+    }
+
+    /// Kills every process of the server at once: nobody has the time to write what is in memory only.
+    pub(crate) fn crash(&self) {
+        let mut child = lock(&self.child).take().expect("the server runs");
+        proc::kill(child.id(), Signal::STOP); // it forks no more
+        let all = children(child.id());
+        for pid in all.iter().copied().chain([child.id()]) {
+            proc::kill(pid, Signal::KILL);
+        }
+        let _ = child.wait();
+        eventually("the backends to end", || all.iter().all(|pid| !alive(*pid)).then_some(()));
     }
 
     /// Stops postmaster and all its processes in their tracks (SIGSTOP): a server that hangs.

@@ -13,10 +13,12 @@ pub(crate) mod oracle;
 pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod raw;
+pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod rng;
 pub(crate) mod scram;
 pub(crate) mod session;
+pub(crate) mod settle;
 
 pub(crate) use cluster::{Cluster, Pg};
 pub(crate) use proxy::Proxy;

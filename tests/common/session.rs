@@ -44,10 +44,18 @@ impl Session {
     }
 
     pub(crate) fn try_open(addr: &Addr, user: &str, database: &str) -> Result<Session, Lost> {
+        Session::try_open_as(addr, &[("user", user), ("database", database)])
+    }
+
+    /// Logs in (trusted) with these parameters.
+    pub(crate) fn open_as(addr: &Addr, params: &[(&str, &str)]) -> Session {
+        Session::try_open_as(addr, params).unwrap_or_else(|lost| panic!("{params:?} cannot log in: {lost:?}"))
+    }
+
+    fn try_open_as(addr: &Addr, params: &[(&str, &str)]) -> Result<Session, Lost> {
         let none = |_| Lost { frames: Vec::new() };
         let mut client = Client::try_connect(addr).map_err(none)?;
-        let params = [("user", user), ("database", database)];
-        client.try_send(&msg::startup(msg::version(3, 0), &params)).map_err(none)?;
+        client.try_send(&msg::startup(msg::version(3, 0), params)).map_err(none)?;
         let frames = ready(&mut client)?;
         let key = frames.iter().find(|frame| frame.tag == b'K').map(Frame::key);
         let Some(key) = key else { return Err(Lost { frames }) };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::node::{Node, Plan};
 use crate::common::session::Session;
+use crate::common::settle::{last_place, reached};
 use crate::common::{Cluster, Pg};
 
 /// The role that peers log in as: a member of `pgcanon_apply`, and of nothing else.
@@ -142,15 +143,11 @@ impl Mesh {
         for (origin, node) in &self.nodes {
             let mut here = node.direct();
             let start = Instant::now();
-            let mut last = self.last_place(&mut here);
+            let mut last = last_place(&mut here);
             for (peer, there) in self.nodes.iter().filter(|(peer, _)| peer != origin) {
                 let mut there = there.direct();
                 loop {
-                    let reached = there
-                        .ok(&format!("select tick, ord from pgcanon.progress where origin = '{origin}'"))
-                        .rows()
-                        .first()
-                        .map_or((0, 0), |row| pair(row));
+                    let reached = reached(&mut there, origin);
                     match last {
                         Ok(last) if reached >= last => break,
                         _ => {}
@@ -161,29 +158,11 @@ impl Mesh {
                     );
                     std::thread::sleep(Duration::from_millis(5));
                     if last.is_err() {
-                        last = self.last_place(&mut here);
+                        last = last_place(&mut here);
                     }
                 }
             }
         }
-    }
-
-    /// The last tick with something in it and the number of its last transaction; an error while a journal row is in no tick.
-    fn last_place(&self, here: &mut Session) -> Result<(i64, i64), &'static str> {
-        let newest = here.ok("select max(xid) from pgcanon.journal").rows();
-        let Some(newest) = newest.first().and_then(|row| row[0].clone()) else { return Ok((0, 0)) };
-        // The first tick that sees everything: what its snapshot calls finished need not be looked at.
-        let row = here
-            .ok(&format!(
-                "with t as (select id, snapshot from pgcanon.tick t where pg_snapshot_xmax(snapshot) > '{newest}' \
-                 and not exists (select from pgcanon.journal j where j.xid >= pg_snapshot_xmin(t.snapshot) \
-                 and not pg_visible_in_snapshot(j.xid, t.snapshot)) order by id limit 1), \
-                 before as (select b.snapshot from pgcanon.tick b, t where b.id < t.id order by b.id desc limit 1) \
-                 select t.id, (select count(distinct j.xid) from pgcanon.journal j where not exists \
-                 (select from before b where pg_visible_in_snapshot(j.xid, b.snapshot))) from t"
-            ))
-            .rows();
-        row.first().map(|row| pair(row)).ok_or("a row that no tick covers")
     }
 
     /// How many rows a node's journal has: what peers have applied there is not among them.
@@ -219,9 +198,4 @@ fn prepare(member: &Member<'_>, database: &str, more: &impl Fn(&Cluster, &str)) 
         Session::open(&cluster.unix(), member.owner, database).ok(&member.tables);
     }
     more(cluster, database);
-}
-
-fn pair(row: &[Option<String>]) -> (i64, i64) {
-    let number = |n: usize| row[n].as_ref().and_then(|text| text.parse().ok()).expect("a number");
-    (number(0), number(1))
 }

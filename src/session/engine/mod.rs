@@ -326,8 +326,9 @@ impl Engine {
         self.client_in.at_boundary() && self.backlog.is_empty()
     }
 
+    /// Whether the client has only whole messages of the server's: what is held of one, it may never see.
     pub(crate) fn server_at_boundary(&self) -> bool {
-        self.server_in.at_boundary()
+        !self.server_in.within_frame()
     }
 
     /// What is to be written to the server.
