@@ -1,7 +1,8 @@
 //! Whether a configuration will work with the server it names.
 
-use crate::catalog::ControlSettings;
-use crate::config::{Auth, Config};
+use crate::catalog::{ControlError, ControlSettings, server_words};
+use crate::cluster::init::APPLY_ROLE;
+use crate::config::{Auth, Config, Peer};
 use crate::session::{Settings, listens_beyond_this_machine, liveness};
 use crate::wire::tls::TlsError;
 
@@ -50,5 +51,28 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, TlsError> {
             });
         }
     }
+    for peer in &config.peers {
+        let settings = ControlSettings::load(&peer.connect, config.node.connect_timeout, liveness(&config.node))?;
+        findings.push(check_peer(peer, &settings).await);
+    }
     Ok(findings)
+}
+
+/// Whether changes could be brought there: one that is away now need not be away later.
+async fn check_peer(peer: &Peer, settings: &ControlSettings) -> Finding {
+    let (name, role) = (&peer.name, peer.connect.user.as_deref().unwrap_or_default());
+    let client = match settings.connect().await {
+        Ok(client) => client,
+        Err(ControlError::Connect(e)) => return Warning(format!("peer {name}: {e}")),
+        Err(ControlError::Query(e)) => return Failed(format!("peer {name}: {}", server_words(&e))),
+        Err(e) => return Failed(format!("peer {name}: {e}")),
+    };
+    let asked = client.query_one("SELECT pg_catalog.count(*) FROM pgcanon.progress WHERE false", &[]).await;
+    match asked {
+        Ok(_) => Fine(format!("peer {name}: takes changes from role {role}")),
+        Err(e) => Failed(format!(
+            "peer {name}: {}; there `pgcanon init` and, as a superuser, GRANT {APPLY_ROLE} TO {role} are missing",
+            server_words(&e)
+        )),
+    }
 }
