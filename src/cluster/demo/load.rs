@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::DemoError;
-use super::nodes::{Node, Process, Programs, Seen, read};
+use super::nodes::{Node, Seen};
+use super::process::{Process, Programs, read};
 
 /// Lines of its complaints that are kept.
 const KEPT: usize = 20;

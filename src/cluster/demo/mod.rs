@@ -3,6 +3,7 @@
 
 mod load;
 mod nodes;
+mod process;
 mod proof;
 mod view;
 
@@ -15,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use self::load::{Load, Report};
-use self::nodes::{Cluster, Node, Programs};
+use self::nodes::{Cluster, Node};
+use self::process::Programs;
 use self::view::View;
 use crate::cluster::init::InitError;
 
@@ -75,10 +77,25 @@ impl DemoError {
 /// What kept it from its end, or that the nodes are not equal.
 pub async fn demo(options: &Options) -> Result<(), DemoError> {
     // What is dropped on the way ends its processes and removes its files.
-    tokio::select! {
-        done = run(options) => done,
-        asked = asked_to_end() => Err(asked.err().unwrap_or(DemoError::Interrupted)),
+    let (mut view, cluster, verdict) = tokio::select! {
+        done = run(options) => done?,
+        asked = asked_to_end() => return Err(asked.err().unwrap_or(DemoError::Interrupted)),
+    };
+    if options.keep {
+        view.say(&next(&cluster))?;
+        asked_to_end().await?;
     }
+    drop(cluster);
+    view.say(&if options.keep {
+        "Everything is cleaned up.".to_owned()
+    } else {
+        format!(
+            "Everything is cleaned up. `{} demo --keep` leaves the nodes running and says how to look at them;\n\
+             \"Two nodes in ten minutes\" in README.md is for servers of your own.",
+            own_name()
+        )
+    })?;
+    verdict
 }
 
 /// From here on these signals do not end the process by themselves.
@@ -95,7 +112,8 @@ async fn asked_to_end() -> Result<(), DemoError> {
     Ok(())
 }
 
-async fn run(options: &Options) -> Result<(), DemoError> {
+/// The nodes as they are in the end, and whether they are what they should be.
+async fn run(options: &Options) -> Result<(View, Cluster, Result<(), DemoError>), DemoError> {
     let programs = Programs::find(options.bindir.as_deref())?;
     let mut view = View::new();
     view.say(&format!("PostgreSQL from {}", programs.bindir.display()))?;
@@ -122,14 +140,11 @@ async fn run(options: &Options) -> Result<(), DemoError> {
     let verdict = proof::prove(&mut view, &cluster.nodes, &reports).await;
     match &verdict {
         Ok(()) => view.say("\nEQUAL: all three nodes hold the same; nothing was lost and nothing was done twice.")?,
-        Err(error) => view.say(&format!("\nNOT EQUAL: {error}"))?,
+        Err(error @ DemoError::Unequal(_)) => view.say(&format!("\nNOT EQUAL: {error}"))?,
+        // It is said by whoever called.
+        Err(_) => {}
     }
-    view.say(&next(&cluster, options.keep))?;
-    if options.keep {
-        asked_to_end().await?;
-    }
-    cluster.end();
-    verdict
+    Ok((view, cluster, verdict))
 }
 
 /// The load, with the fall of the last node in the middle of it.
@@ -175,26 +190,24 @@ async fn play(view: &mut View, cluster: &mut Cluster, options: &Options) -> Resu
     Ok(reports)
 }
 
+/// As the user has called it.
+fn own_name() -> String {
+    std::env::args().next().unwrap_or_else(|| "pgcanon".to_owned())
+}
+
 /// What to type next.
-fn next(cluster: &Cluster, keep: bool) -> String {
-    let own = std::env::args().next().unwrap_or_else(|| "pgcanon".to_owned());
-    if !keep {
-        return format!(
-            "Everything is cleaned up. To look at the nodes yourself, keep them:\n  {own} demo --keep\n\
-             For your own servers, see \"Two nodes in ten minutes\" in README.md."
-        );
-    }
+fn next(cluster: &Cluster) -> String {
     let [a, .., c] = cluster.nodes.as_slice() else { return String::new() };
-    let psql = cluster.programs.bindir.join("psql");
+    let (own, psql) = (own_name(), cluster.programs.bindir.join("psql"));
     let psql = format!("{} -h 127.0.0.1 -U postgres", psql.display());
     format!(
         "The nodes stay until you press Ctrl-C. Meanwhile, in another terminal:\n\
-         \x20 # write through node a's proxy, read on node c\n\
+         \x20 # write through node a's proxy, read through node c's\n\
          \x20 {psql} -p {} -c \"update pgbench_branches set filler = 'hello' where bid = 1\"\n\
          \x20 {psql} -p {} -c \"select * from pgbench_branches where bid = 1\"\n\
          \x20 # how a's peers stand, again every second; and a's console\n\
          \x20 {own} status --config {} --watch\n\
-         \x20 {psql} -p {} -c 'show peers'\n\
+         \x20 {psql} -p {} -c 'show lanes'\n\
          \x20 # what a has captured\n\
          \x20 {own} journal dump --config {} | tail",
         a.ports.proxy,
