@@ -147,12 +147,16 @@ async fn once(view: &mut View, nodes: &[Node], reports: &[Report], wrong: &mut V
     reports.iter().for_each(|r| *by_node.entry(r.node).or_default() += r.confirmed);
     let parts: Vec<String> = by_node.iter().map(|(node, n)| format!("{n} on {node}")).collect();
     view.say(&format!("  clients had {confirmed} commits confirmed ({})", parts.join(", ")))?;
+    let mut unheard = None;
     for (node, [rows]) in found {
-        let more = u64::try_from(rows).unwrap_or(0).checked_sub(confirmed);
-        match more {
-            Some(more) if more <= unsure => {}
+        match u64::try_from(rows).unwrap_or(0).checked_sub(confirmed) {
+            Some(0) => {}
+            Some(more) if more <= unsure => unheard = Some(more),
             _ => wrong.push(format!("node {node} has {rows} transactions, {confirmed} were confirmed")),
         }
+    }
+    if let Some(more) = unheard {
+        view.say(&format!("  {more} more had committed before the node fell, and its clients could not hear of it"))?;
     }
     Ok(())
 }
