@@ -2,11 +2,12 @@
 
 .PHONY: demo test bench soak fuzz
 
-# A node and its proxy from nothing, real clients through it, and nothing left behind.
+# Three nodes and their proxies from nothing, pgbench on all of them, one killed and brought back, the proof that all are
+# equal, and nothing left behind. DEMO passes options (pgcanon demo --help), such as DEMO=--keep.
 demo:
 	tests/setup server
 	cargo build --release --locked
-	target/release/pgcanon demo
+	target/release/pgcanon demo $(DEMO)
 
 # Everything that must hold; FUZZ_SECONDS is the time of each fuzz target.
 test: FUZZ_SECONDS ?= 10

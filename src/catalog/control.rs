@@ -36,9 +36,13 @@ pub enum ControlError {
     Gone,
 }
 
-/// The server's own words, with the SQLSTATE.
+/// The server's own words, with the SQLSTATE; where it said nothing, what is wrong, and why.
 pub(crate) fn server_words(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |e| format!("{} ({})", e.message(), e.code().code()))
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(e), _) => format!("{} ({})", e.message(), e.code().code()),
+        (None, Some(why)) => format!("{error}: {why}"),
+        (None, None) => error.to_string(),
+    }
 }
 
 /// How to connect.

@@ -47,7 +47,7 @@ enum Command {
     Status(status::Args),
     /// See and steer what waits for peers that cannot take it
     Queue(queue::Args),
-    /// Start a PostgreSQL node with its proxy from nothing, run psql and pgbench through it, and clean up
+    /// Start three nodes from nothing, run pgbench on all, kill one and bring it back, prove that all are equal, and clean up
     Demo(demo::Args),
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 mod make;
+mod peers;
 mod remove;
 mod rights;
 
@@ -41,8 +42,12 @@ impl Site {
     }
 
     fn init(&self, args: &[&str]) -> Ran {
+        self.run("init", args)
+    }
+
+    fn run(&self, subcommand: &str, args: &[&str]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pgcanon"));
-        command.arg("init").arg("--config").arg(self.dir.path().join("pgcanon.toml")).args(args);
+        command.arg(subcommand).arg("--config").arg(self.dir.path().join("pgcanon.toml")).args(args);
         let output = proc::output(&mut command, PATIENCE);
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
