@@ -17,12 +17,18 @@ use super::early::resolve;
 use super::store::{Place, Store, WHOLE};
 use super::{ForwardError, YIELD};
 
-/// Source transactions in one target transaction, and bytes of their rows.
+/// Source transactions in one target transaction, at most, and bytes of their rows.
 const GROUP: (usize, usize) = (64, 1 << 20);
+
+/// How long several of them wait for a lock: whoever holds it may wait for one of theirs, and one alone would not be in the way.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// How long changes wait for those of other nodes that they may hang on, and how often is looked for them.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How often is looked for those that are not waited for any more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Course {
     pub(super) applier: Applier,
@@ -32,9 +38,14 @@ pub(super) struct Course {
     /// The tick that is being applied: its number, and whose it is.
     tick: (TickId, i64, i32),
     group: Group,
+    /// Source transactions in one target transaction at the moment: fewer where they get into the way of clients.
+    most: usize,
     /// The peer's name, and how far it had the others' changes when it was asked last.
     peer: String,
     origins: BTreeMap<String, Progress>,
+    /// Whose changes are not waited for any more, and when was looked for them last.
+    given_up: HashSet<String>,
+    looked: Instant,
     /// What the peer has already of what is to come.
     early: HashSet<Xid>,
     /// The transaction at hand is one of these.
@@ -79,8 +90,11 @@ impl Course {
             at,
             tick,
             group,
+            most: GROUP.0,
             peer,
             origins,
+            given_up: HashSet::new(),
+            looked: Instant::now(),
             early,
             passing: None,
             careful: None,
@@ -173,7 +187,7 @@ impl Course {
                 self.group.transactions = self.group.transactions.saturating_add(1);
                 let Group { transactions, bytes, .. } = self.group;
                 let passed = self.passing.take();
-                if passed.is_some() || self.careful.is_some() || transactions >= GROUP.0 || bytes >= GROUP.1 {
+                if passed.is_some() || self.careful.is_some() || transactions >= self.most || bytes >= GROUP.1 {
                     self.commit().await?;
                 }
             }
@@ -201,25 +215,40 @@ impl Course {
 
     /// Waits until the peer has what this node had of others: an update must not come before the insert that it saw (§5).
     async fn wait_for(&mut self, deps: &BTreeMap<String, Progress>) -> Result<(), ForwardError> {
+        if !self.given_up.is_empty() && self.looked.elapsed() >= LOOK_AGAIN {
+            self.look_for(deps).await?;
+        }
         let until = Instant::now() + PATIENCE;
-        while let Some(origin) = missing(deps, &self.origins, &self.peer) {
-            self.commit().await?;
-            self.applier.settle().await?;
-            self.confirm();
-            self.origins = self.applier.origins().await?;
-            if missing(deps, &self.origins, &self.peer).is_none() {
-                break;
-            }
+        while let Some(origin) = self.waits_for(deps) {
             if Instant::now() > until {
                 tracing::warn!(
                     peer = self.peer,
                     origin,
                     "changes go on without those of the other node that they may hang on"
                 );
-                break;
+                self.given_up.insert(origin);
+                continue;
             }
-            sleep(LOOK).await;
+            self.look_for(deps).await?;
+            if self.waits_for(deps).is_some() {
+                sleep(LOOK).await;
+            }
         }
+        Ok(())
+    }
+
+    fn waits_for(&self, deps: &BTreeMap<String, Progress>) -> Option<String> {
+        missing(deps, &self.origins, &self.peer).find(|origin| !self.given_up.contains(*origin)).cloned()
+    }
+
+    /// Asks the peer how far it has others' changes.
+    async fn look_for(&mut self, deps: &BTreeMap<String, Progress>) -> Result<(), ForwardError> {
+        self.commit().await?;
+        self.applier.settle().await?;
+        self.confirm();
+        self.origins = self.applier.origins().await?;
+        self.looked = Instant::now();
+        self.given_up.retain(|origin| missing(deps, &self.origins, &self.peer).any(|missing| missing == origin));
         Ok(())
     }
 
@@ -227,6 +256,7 @@ impl Course {
         if self.group.open {
             self.applier.commit().await?;
             self.group.open = false;
+            self.most = self.most.saturating_add(1).min(GROUP.0);
             self.transactions = self.transactions.saturating_add(u64::try_from(self.group.transactions).unwrap_or(0));
         }
         self.confirm();
@@ -236,6 +266,9 @@ impl Course {
     /// What failed is rolled back; how it is tried again, if it is.
     async fn step_back(&mut self, error: ApplyError) -> Result<(), ForwardError> {
         let retry = matches!(error, ApplyError::Retry(_));
+        if retry {
+            self.most = (self.most / 4).max(1);
+        }
         let (ApplyError::Rejected(rejection) | ApplyError::Retry(rejection)) = &error else { return Err(error.into()) };
         let failed = rejection.at.map(|at| (at.tick, at.ord));
         self.applier.rollback().await?;
@@ -261,7 +294,9 @@ impl Course {
     }
 
     fn mode(&self, here: Place) -> Mode {
-        self.careful.filter(|(place, _)| *place == here).map(|(_, mode)| mode).unwrap_or_default()
+        let lock_timeout = (self.most > 1).then_some(TOGETHER);
+        let together = Mode { lock_timeout, ..Mode::default() };
+        self.careful.filter(|(place, _)| *place == here).map_or(together, |(_, mode)| mode)
     }
 
     /// Takes note of what the peer has confirmed; care ends behind the place that needed it.
@@ -274,12 +309,12 @@ impl Course {
     }
 }
 
-/// Another node whose changes a peer does not have that it has to have first.
-pub(super) fn missing(
-    deps: &BTreeMap<String, Progress>,
-    known: &BTreeMap<String, Progress>,
-    peer: &str,
-) -> Option<String> {
+/// The other nodes whose changes a peer does not have that it has to have first.
+pub(super) fn missing<'a>(
+    deps: &'a BTreeMap<String, Progress>,
+    known: &'a BTreeMap<String, Progress>,
+    peer: &'a str,
+) -> impl Iterator<Item = &'a String> {
     let reached = |known: Option<&Progress>, wanted: &Progress| {
         known.is_some_and(|known| {
             (known.tick, known.ord) >= (wanted.tick, wanted.ord)
@@ -287,7 +322,9 @@ pub(super) fn missing(
                 || (known.system, known.timeline) != (wanted.system, wanted.timeline)
         })
     };
-    deps.iter().find(|(origin, wanted)| *origin != peer && !reached(known.get(*origin), wanted)).map(|(o, _)| o.clone())
+    deps.iter()
+        .filter(move |(origin, wanted)| *origin != peer && !reached(known.get(*origin), wanted))
+        .map(|(origin, _)| origin)
 }
 
 /// The tick that comes behind a place, and which of its transactions are passed over.

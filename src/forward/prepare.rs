@@ -116,9 +116,11 @@ impl Preparer {
         let stream = settings.log_in(&format!("pgcanon:{}", self.node)).await.map_err(ForwardError::from)?;
         let mut applier = Applier::open_beside(stream, &self.node, route).await.map_err(ForwardError::from)?;
         // An update must not come before the insert that it saw, whoever made that (§5).
-        while missing(&changes.deps, &applier.origins().await.map_err(ForwardError::from)?, peer.name.as_str())
-            .is_some()
-        {
+        loop {
+            let origins = applier.origins().await.map_err(ForwardError::from)?;
+            if missing(&changes.deps, &origins, peer.name.as_str()).next().is_none() {
+                break;
+            }
             sleep(LOOK).await;
         }
         let applied: Result<(), ApplyError> = async {
