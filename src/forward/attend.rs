@@ -243,7 +243,7 @@ impl<'a> Attendant<'a> {
         Ok(())
     }
 
-    /// Moves everything that is there to the queue.
+    /// Moves what is there to the queue, for a moment: the peer may be back meanwhile.
     pub(super) async fn spill(&mut self) -> Result<(), ForwardError> {
         let latest = self.o.ticks.borrow().latest.unwrap_or_default();
         if next(self.kept.at).0 > latest {

@@ -159,7 +159,9 @@ impl Drain<'_> {
         match filled {
             Ok(()) => {
                 self.store.remove(&taken.ids).await?;
-                self.store.park(&taken.behind).await?;
+                if !taken.behind.is_empty() {
+                    self.store.park(&taken.behind).await?;
+                }
                 if let Some(progress) = self.applier.progress() {
                     self.store.has(progress).await?;
                 }

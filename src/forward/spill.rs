@@ -1,5 +1,9 @@
 //! From the journal into the queue, tick by tick, in the transaction that says how far that is (§6.1).
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::apply::Route;
 use crate::config::TableName;
 use crate::journal::entry::{Head, Lane};
@@ -11,6 +15,9 @@ use super::{ForwardError, alarm};
 
 /// Pieces that are written together, and bytes of them.
 const BATCH: (usize, usize) = (500, 1 << 20);
+
+/// How long ticks are moved before somebody looks after the peer again.
+const STINT: Duration = Duration::from_millis(200);
 
 pub(super) struct Spiller {
     reader: Reader,
@@ -35,11 +42,12 @@ impl Spiller {
         self.route = route;
     }
 
-    /// Moves what is behind a place, up to the end of a tick; how far it has come, should it end earlier.
+    /// Moves what is behind a place, up to the end of a tick, as long as there is time; how far it has come.
     pub(super) async fn run_to(&mut self, at: Place, latest: TickId, store: &Store) -> Result<Place, ForwardError> {
         let mut reached = at;
         let (mut tick, mut after) = next(at);
-        while tick <= latest {
+        let until = Instant::now() + STINT;
+        while tick <= latest && (reached == at || Instant::now() < until) {
             store.begin().await?;
             if let Err(e) = self.tick(tick, after, store).await {
                 self.reader.close().await?;

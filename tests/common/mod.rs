@@ -25,6 +25,7 @@ pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Addr, Client};
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that normally takes milliseconds; generous because CI shares two cores.
@@ -47,6 +48,16 @@ pub(crate) fn cache(path: &str) -> PathBuf {
     let path = tests_dir().join(".cache").join(path);
     assert!(path.exists(), "{} is missing: run tests/setup first", path.display());
     path
+}
+
+/// Sets a flag when it is dropped, also by a panic: threads that go on until then end with the test.
+#[derive(Debug)]
+pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Polls `done` until it gives a value; panics with `what` when [`PATIENCE`] runs out.

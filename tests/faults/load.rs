@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::common::eventually;
 use crate::common::rng::Rng;
+use crate::common::{Stops, eventually};
 use crate::ledger;
 use crate::site::Site;
 use crate::writer::{Record, write};
@@ -33,22 +33,14 @@ pub(crate) fn under_load(site: &Site, rng: &Rng, faults: impl FnOnce(&dyn Fn()))
                 scope.spawn(move || write(side, writer, own, stop, done))
             })
             .collect();
-        let _stops = Stops(&stop); // also when a fault cannot be mended
+        let stops = Stops(&stop);
         faults(&at_work);
-        drop(_stops);
+        drop(stops);
         writers.into_iter().map(|writer| writer.join().expect("a writer")).collect()
     });
     let summary = ledger::check(site, &records);
     eprintln!("{summary}");
     assert!(summary.done > 20 && summary.refused > 0, "there was load: {summary}");
-}
-
-struct Stops<'a>(&'a AtomicBool);
-
-impl Drop for Stops<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Up to so many milliseconds, so that a fault meets the others anywhere.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::Signal;
 
 use crate::common::msg::{bind, execute, parse, sync};
-use crate::common::{Cluster, Pg, eventually};
+use crate::common::{Cluster, Pg, Stops, eventually};
 use crate::mesh::{APPLIER, Member, Mesh, server};
 
 const TABLES: &str = "create table t (id int primary key, v text, n int default 0); create table plain (id int)";
@@ -144,6 +144,7 @@ fn whatever_is_killed_it_is_everywhere_or_nowhere() {
                 acknowledged
             })
         };
+        let stops = Stops(&done);
         let writers: Vec<_> = (1..=8).map(writer).collect();
         let written = |least: u32| {
             let sql = format!("select sum(n) > {least} from t");
@@ -153,7 +154,7 @@ fn whatever_is_killed_it_is_everywhere_or_nowhere() {
         b.psql(&format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{APPLIER}'"));
         written(60);
         mesh.node("a").proxy.signal(Signal::KILL);
-        done.store(true, Ordering::Relaxed);
+        drop(stops);
         writers.into_iter().map(|writer| writer.join().expect("a writer that ends")).collect()
     });
     // The other proxy ends what this one has left.

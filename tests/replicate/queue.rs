@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::cluster::Stop;
-use crate::common::{Cluster, PATIENCE, Pg, eventually, proc, proxy};
+use crate::common::{Cluster, PATIENCE, Pg, Stops, eventually, proc, proxy};
 use crate::mesh::{APPLIER, Member, Mesh, server};
 
 const TABLE: &str = "create table t (id int primary key, v text, n int default 0)";
@@ -76,6 +76,7 @@ fn b4_changes_that_come_while_it_drains_stay_behind() {
     eventually("the queue to fill", || (mesh.queued() > 0).then_some(()));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let stops = Stops(&done);
         for client in 0..32 {
             let (mesh, done) = (&mesh, &done);
             scope.spawn(move || {
@@ -91,7 +92,7 @@ fn b4_changes_that_come_while_it_drains_stay_behind() {
         }
         b.psql(&format!("alter role {APPLIER} login"));
         eventually("the queue to be empty under load", || (mesh.peer("state") == "live").then_some(()));
-        done.store(true, Ordering::Relaxed);
+        drop(stops);
     });
     mesh.assert_all_equal("t");
     assert_eq!(mesh.queued(), 0);
