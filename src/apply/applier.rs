@@ -251,6 +251,16 @@ impl Applier {
         self.end(at).await
     }
 
+    /// Finds out whether [`commit`](Self::commit) would succeed, and rolls back.
+    pub async fn rehearse(&mut self) -> Result<(), ApplyError> {
+        self.line.check()?;
+        self.end_of_source()?;
+        self.plain(b"SET CONSTRAINTS ALL IMMEDIATE");
+        self.line.sync();
+        self.line.answered().await?;
+        self.rollback().await.map(drop)
+    }
+
     /// Commits what is open, and that the peer is there.
     async fn end(&mut self, at: Progress) -> Result<(), ApplyError> {
         self.note(at);

@@ -21,6 +21,7 @@ const SHOWN: usize = 60;
 Examples:
   pgcanon queue list --peer b --config /etc/pgcanon/a.toml       # what waits, oldest first
   pgcanon queue deal 1000 --config /etc/pgcanon/a.toml           # apply that many rows now, all or nothing for each peer
+  pgcanon queue deal 1000 --dry-run --config /etc/pgcanon/a.toml # whether the peers would take them; nothing of it stays
   pgcanon queue skip 17 18 --config /etc/pgcanon/a.toml          # leave these rows out; pgcanon.conflict keeps a record
   pgcanon queue edit 17 --sql \"update public.t set v = 'x' where id = 1\" --config /etc/pgcanon/a.toml
   pgcanon queue export b --config /etc/pgcanon/a.toml > b.sql    # a script for psql, one block per source transaction
@@ -68,6 +69,9 @@ struct Deal {
     /// How many, over all peers in the order of their names
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     rows: i64,
+    /// Have the peers execute them and roll it back
+    #[arg(long)]
+    dry_run: bool,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -194,12 +198,14 @@ fn one_line(sql: &str) -> String {
 }
 
 async fn deal(client: &Client, args: &Deal) -> Result<bool, QueueError> {
-    let answer = ask(client, &format!("select deal_sync_err_rec({})", args.rows)).await?;
-    let applied = answer.get(0, "deal_sync_err_rec");
-    if args.json {
-        println!("{}", json!({ "applied": applied }));
-    } else {
-        println!("{applied} rows applied");
+    let function = if args.dry_run { "try_sync_err_rec" } else { "deal_sync_err_rec" };
+    let answer = ask(client, &format!("select {function}({})", args.rows)).await?;
+    let rows = answer.get(0, function);
+    match (args.json, args.dry_run) {
+        (true, false) => println!("{}", json!({ "applied": rows })),
+        (true, true) => println!("{}", json!({ "applicable": rows })),
+        (false, false) => println!("{rows} rows applied"),
+        (false, true) => println!("{rows} rows can be applied"),
     }
     Ok(true)
 }

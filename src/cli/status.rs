@@ -146,7 +146,7 @@ impl Status {
 fn painted(line: &str, state: &str) -> String {
     let colour = match state {
         "live" => 32,
-        "connecting" | "draining" | "paused" | "elsewhere" => 33,
+        "connecting" | "draining" | "paused" | "parked" | "elsewhere" => 33,
         _ => 31,
     };
     line.replacen(&format!(" {state}"), &format!(" \x1b[{colour}m{state}\x1b[0m"), 1)

@@ -154,10 +154,10 @@ impl<'a> Attendant<'a> {
         });
         let Some(command) = self.wishes.recv().await else { return std::future::pending().await };
         match command.wish {
-            Wish::Deal(_) if phase == Phase::Evicted => {
+            Wish::Deal(_) | Wish::Try(_) if phase == Phase::Evicted => {
                 let _ = command.answer.send(Err("the peer was evicted: its tables must be copied again".to_owned()));
             }
-            Wish::Deal(_) => {
+            Wish::Deal(_) | Wish::Try(_) => {
                 let _ = command.answer.send(Err("the peer is paused".to_owned()));
             }
             Wish::Pause | Wish::Resume => self.pause(command).await?,
@@ -222,7 +222,7 @@ impl<'a> Attendant<'a> {
                         self.pause(command).await?;
                         return Ok(None);
                     }
-                    Wish::Deal(_) => {
+                    Wish::Deal(_) | Wish::Try(_) => {
                         if let Some(before) = self.waiting.replace(command) {
                             let _ = before.answer.send(Err("another drain was asked for".to_owned()));
                         }
@@ -379,7 +379,7 @@ impl<'a> Attendant<'a> {
                 Ok(()) = self.o.rules.changed() => return Ok(Ok(Left)),
                 Some(command) = self.wishes.recv() => {
                     match command.wish {
-                        Wish::Deal(_) => {
+                        Wish::Deal(_) | Wish::Try(_) => {
                             let _ = command.answer.send(Ok(0));
                         }
                         Wish::Pause | Wish::Resume => self.pause(command).await?,

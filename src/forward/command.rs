@@ -13,6 +13,8 @@ pub(super) struct Command {
 pub enum Wish {
     /// Apply so many pieces of the queue, in order, all or nothing; answered with how many there were.
     Deal(i64),
+    /// As [`Deal`](Self::Deal), but nothing of it stays.
+    Try(i64),
     /// Leave the peer alone until [`Resume`](Self::Resume): what is for it waits in the journal.
     Pause,
     Resume,

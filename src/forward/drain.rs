@@ -85,6 +85,8 @@ pub(super) struct Drain<'a> {
     pub(super) applier: &'a mut Applier,
     /// This cluster: system and timeline.
     pub(super) identity: (i64, i32),
+    /// Nothing of it stays, on either side.
+    pub(super) dry: bool,
 }
 
 impl Drain<'_> {
@@ -144,7 +146,9 @@ impl Drain<'_> {
                 Err((error, taken)) => {
                     let (ApplyError::Rejected(why) | ApplyError::Retry(why)) = &error else { return Err(error.into()) };
                     let Some(stuck) = taken.stuck(why) else { return Err(error.into()) };
-                    self.store.mark(stuck.id, why).await?;
+                    if !self.dry {
+                        self.store.mark(stuck.id, why).await?;
+                    }
                     return Ok(Err(stuck));
                 }
             }
@@ -157,6 +161,10 @@ impl Drain<'_> {
         let mut taken = Taken::default();
         let filled = self.fill(wanted, &mut taken).await;
         match filled {
+            Ok(()) if self.dry => {
+                self.store.rollback().await?;
+                Ok(Ok(taken.pieces()))
+            }
             Ok(()) => {
                 self.store.remove(&taken.ids).await?;
                 if !taken.behind.is_empty() {
@@ -166,7 +174,7 @@ impl Drain<'_> {
                     self.store.has(progress).await?;
                 }
                 self.store.commit().await?;
-                Ok(Ok(u64::try_from(taken.ids.len() + taken.behind.len()).unwrap_or(u64::MAX)))
+                Ok(Ok(taken.pieces()))
             }
             Err(ForwardError::Apply(error @ (ApplyError::Rejected(_) | ApplyError::Retry(_)))) => {
                 self.store.rollback().await?;
@@ -292,6 +300,14 @@ impl Drain<'_> {
         } else if !taken.fresh {
             self.applier.part(seq.saturating_add(1))?;
         }
+        self.end().await
+    }
+
+    /// Has the peer commit what is open, or find out that it could.
+    pub(super) async fn end(&mut self) -> Result<(), ForwardError> {
+        if self.dry {
+            return Ok(self.applier.rehearse().await?);
+        }
         self.applier.commit().await?;
         self.applier.settle().await?;
         Ok(())
@@ -316,6 +332,10 @@ impl Taken {
         self.blame(why).map(|(id, _)| Stuck { id, why: why.clone() })
     }
 
+    fn pieces(&self) -> u64 {
+        u64::try_from(self.ids.len().saturating_add(self.behind.len())).unwrap_or(u64::MAX)
+    }
+
     /// The piece that a failure is about, and what its rule says about failures.
     fn blame(&self, why: &Rejection) -> Option<(i64, OnError)> {
         let Some(At { tick, ord, entry, row }) = why.at else {
@@ -329,7 +349,7 @@ impl Taken {
     /// Whether a transaction at this place is left for the next time.
     fn is_enough(&self, wanted: Wanted, next: Place) -> bool {
         match wanted {
-            Wanted::Some => self.transactions >= GROUP.0 || self.ids.len() + self.behind.len() >= GROUP.1,
+            Wanted::Some => self.transactions >= GROUP.0 || self.ids.len().saturating_add(self.behind.len()) >= GROUP.1,
             Wanted::Before(place) => next >= place,
             Wanted::One(_) => self.transactions > 0,
             Wanted::Pieces(..) => false,

@@ -117,8 +117,14 @@ impl Drain<'_> {
                 return Err(error);
             };
             self.applier.rollback().await?;
-            self.store.mark(piece.id, &why).await?;
+            if !self.dry {
+                self.store.mark(piece.id, &why).await?;
+            }
             return Ok(Err(*why));
+        }
+        if self.dry {
+            self.store.rollback().await?;
+            return Ok(Ok(()));
         }
         self.store.remove(&[piece.id]).await?;
         self.store.commit().await?;
@@ -131,9 +137,7 @@ impl Drain<'_> {
         self.applier.begin(Mode { durable: true, ..Mode::default() })?;
         self.applier.aside(note)?;
         self.applier.entry(&to, entry).await?;
-        self.applier.commit().await?;
-        self.applier.settle().await?;
-        Ok(())
+        self.end().await
     }
 }
 

@@ -18,6 +18,13 @@ use super::status::Phase;
 /// Who deals with the queue by hand is left to it for so long.
 const BY_HAND: Duration = Duration::from_secs(10);
 
+/// How long the peer is left alone with what it has rejected.
+struct Again {
+    stuck: Duration,
+    parked: Duration,
+    parked_at: Instant,
+}
+
 impl Attendant<'_> {
     /// Takes out of the queue what the peer has, once it has it for good.
     pub(super) async fn forget_applied(&mut self, applier: &mut Applier) -> Result<(), ForwardError> {
@@ -36,7 +43,7 @@ impl Attendant<'_> {
         peer: &ControlSettings,
         applier: &mut Applier,
     ) -> Result<Option<Left>, ForwardError> {
-        let (mut wait, mut parked_wait, mut parked_again) = (PAUSES.0, PAUSES.0, Instant::now());
+        let mut again = Again { stuck: PAUSES.0, parked: PAUSES.0, parked_at: Instant::now() };
         let mut seen = false;
         loop {
             if let Some(command) = self.waiting.take().or_else(|| self.wishes.try_recv().ok()) {
@@ -55,40 +62,9 @@ impl Attendant<'_> {
             }
             if !std::mem::replace(&mut seen, true) {
                 // What was put aside earlier.
-                self.drain(applier).await?.parked_again(0).await?;
+                self.drain(peer, applier).await?.parked_again(0).await?;
             }
-            let (until, flows) = match self.by_hand.filter(|until| *until > Instant::now()) {
-                Some(until) => (until, false),
-                None => {
-                    self.by_hand = None;
-                    let limit = self.o.connect_timeout;
-                    match watched(peer, limit, self.drain(applier).await?.some()).await? {
-                        Ok(0) => {
-                            if parked_again <= Instant::now() {
-                                let again = self.drain(applier).await?.parked_again(i64::MAX).await?;
-                                let applied = again.0;
-                                self.park(again.1).await?;
-                                parked_wait = if applied > 0 { PAUSES.0 } else { longer(parked_wait) };
-                                parked_again = Instant::now() + parked_wait;
-                            }
-                            (parked_again, true)
-                        }
-                        Ok(_) => {
-                            if self.status.borrow().phase != Phase::Parked {
-                                self.status.send_modify(|status| status.turn(Phase::Draining));
-                            }
-                            wait = PAUSES.0;
-                            self.look().await?;
-                            continue;
-                        }
-                        Err(stuck) => {
-                            self.stall(&stuck).await?;
-                            wait = longer(wait);
-                            (Instant::now() + wait, false)
-                        }
-                    }
-                }
-            };
+            let Some((until, flows)) = self.some(peer, applier, &mut again).await? else { continue };
             self.look().await?;
             if let Some(left) = self.stay(until, flows).await? {
                 return Ok(Some(left));
@@ -96,13 +72,59 @@ impl Attendant<'_> {
         }
     }
 
+    /// Applies some of the queue. Where nothing of it can be: until when that is so, and whether what comes meanwhile can.
+    async fn some(
+        &mut self,
+        peer: &ControlSettings,
+        applier: &mut Applier,
+        again: &mut Again,
+    ) -> Result<Option<(Instant, bool)>, ForwardError> {
+        if let Some(until) = self.by_hand.filter(|until| *until > Instant::now()) {
+            return Ok(Some((until, false)));
+        }
+        self.by_hand = None;
+        let limit = self.o.connect_timeout;
+        match watched(peer, limit, self.drain(peer, applier).await?.some()).await? {
+            Ok(0) => {
+                if again.parked_at <= Instant::now() {
+                    let mut drain = self.drain(peer, applier).await?;
+                    let (applied, rejected) = watched(peer, limit, drain.parked_again(i64::MAX)).await?;
+                    if let Some(stuck) = rejected {
+                        self.held_up(Phase::Parked, &stuck).await?;
+                    }
+                    again.parked = if applied > 0 { PAUSES.0 } else { longer(again.parked) };
+                    again.parked_at = Instant::now() + again.parked;
+                }
+                Ok(Some((again.parked_at, true)))
+            }
+            Ok(_) => {
+                if self.status.borrow().phase != Phase::Parked {
+                    self.status.send_modify(|status| status.turn(Phase::Draining));
+                }
+                again.stuck = PAUSES.0;
+                self.look().await?;
+                Ok(None)
+            }
+            Err(stuck) => {
+                self.held_up(Phase::Stalled, &stuck).await?;
+                again.stuck = longer(again.stuck);
+                Ok(Some((Instant::now() + again.stuck, false)))
+            }
+        }
+    }
+
     /// The queue, at work.
-    async fn drain<'d>(&'d mut self, applier: &'d mut Applier) -> Result<Drain<'d>, ForwardError> {
+    async fn drain<'d>(
+        &'d mut self,
+        peer: &ControlSettings,
+        applier: &'d mut Applier,
+    ) -> Result<Drain<'d>, ForwardError> {
         let identity = self.store.identity().await?;
         if applier.is_atomic() {
-            self.early = resolve(applier, &self.store).await?;
+            self.early = watched(peer, self.o.connect_timeout, resolve(applier, &self.store)).await?;
         }
-        Ok(Drain { store: &self.store, parked: &mut self.parked, early: &self.early, applier, identity })
+        let (store, parked, early) = (&self.store, &mut self.parked, &self.early);
+        Ok(Drain { store, parked, early, applier, identity, dry: false })
     }
 
     /// Waits with the rest of the queue; what comes meanwhile goes behind it, and where that `flows` it ends the waiting.
@@ -131,17 +153,6 @@ impl Attendant<'_> {
         }
     }
 
-    async fn stall(&mut self, stuck: &Stuck) -> Result<(), ForwardError> {
-        self.held_up(Phase::Stalled, stuck).await
-    }
-
-    async fn park(&mut self, rejected: Option<Stuck>) -> Result<(), ForwardError> {
-        match rejected {
-            Some(stuck) => self.held_up(Phase::Parked, &stuck).await,
-            None => Ok(()),
-        }
-    }
-
     /// What comes from now on goes to the queue first, as some of it waits there.
     async fn held_up(&mut self, phase: Phase, stuck: &Stuck) -> Result<(), ForwardError> {
         let words = stuck.to_string();
@@ -161,13 +172,17 @@ impl Attendant<'_> {
         peer: &ControlSettings,
         applier: &mut Applier,
     ) -> Result<Option<Left>, ForwardError> {
-        let Wish::Deal(most) = command.wish else {
-            self.pause(command).await?;
-            return Ok(self.kept.paused.then_some(Left));
+        let (most, dry) = match command.wish {
+            Wish::Deal(most) => (most, false),
+            Wish::Try(most) => (most, true),
+            Wish::Pause | Wish::Resume => {
+                self.pause(command).await?;
+                return Ok(self.kept.paused.then_some(Left));
+            }
         };
         self.by_hand = Some(Instant::now() + BY_HAND);
         let limit = self.o.connect_timeout;
-        let mut drain = self.drain(applier).await?;
+        let mut drain = Drain { dry, ..self.drain(peer, applier).await? };
         let dealt = watched(peer, limit, async {
             let (parked, rejected) = drain.parked_again(most).await?;
             let dealt = drain.pieces(most.saturating_sub(parked)).await?;

@@ -92,6 +92,13 @@ fn stalled() -> Site {
 #[test]
 fn what_is_in_the_way_is_named_and_another_text_takes_its_place() {
     let site = stalled();
+    let attempts = "select attempts from sync_err_rec where sqlstate is not null";
+    // The queue is left to the operator from the first trial on.
+    site.fails("select try_sync_err_rec(10)");
+    let before = site.value(attempts);
+    let told = site.fails("select try_sync_err_rec(10)");
+    assert!(told.contains("ERROR:  F0000: peer b: number ") && told.contains("duplicate key"), "{told}");
+    assert_eq!(site.value(attempts), before, "a trial is no attempt");
     let told = site.fails("select deal_sync_err_rec(10)");
     assert!(told.contains("ERROR:  F0000: peer b: number ") && told.contains("duplicate key"), "{told}");
     let first = site.value("select min(id) from sync_err_rec");
@@ -106,6 +113,10 @@ fn what_is_in_the_way_is_named_and_another_text_takes_its_place() {
     assert_eq!(site.value(&edit), "t");
     let text = site.value("select dst_query, sqlstate from sync_err_rec limit 1");
     assert!(text.starts_with("update public.t set v = 'mended'"), "{text}");
+    for _ in 0..2 {
+        assert_eq!(site.value("select try_sync_err_rec(1000)"), "3", "nothing of a trial stays");
+        assert_eq!(site.b.sql("select string_agg(id || v, ' ' order by id) from t"), "1in the way");
+    }
     assert_eq!(shown(&site.proxy, "select * from deal_sync_err_rec(1)"), "deal_sync_err_rec\n1\n");
     assert_eq!(site.b.sql("select v from t where id = 1"), "mended");
     assert_eq!(site.value("select count(*) from sync_err_rec"), "2", "no more than was asked for");

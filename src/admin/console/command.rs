@@ -49,6 +49,8 @@ pub(super) enum View {
 pub(super) enum Function {
     /// Applies so many rows of the queue.
     Deal,
+    /// Finds out whether that would do.
+    Try,
     /// Takes a row out of the queue.
     Skip,
     /// Gives a row another SQL text.
@@ -83,7 +85,7 @@ const VIEWS: [(&str, View); 10] = [
     ("version", View::Version),
 ];
 
-const FUNCTIONS: [Function; 4] = [Function::Deal, Function::Skip, Function::Edit, Function::Export];
+const FUNCTIONS: [Function; 5] = [Function::Deal, Function::Try, Function::Skip, Function::Edit, Function::Export];
 
 // === impl Command ===
 
@@ -104,6 +106,7 @@ impl Function {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Deal => "deal_sync_err_rec",
+            Self::Try => "try_sync_err_rec",
             Self::Skip => "skip_sync_err_rec",
             Self::Edit => "edit_sync_err_rec",
             Self::Export => "export_sync_err_rec",
@@ -114,6 +117,7 @@ impl Function {
     const fn usage(self) -> &'static str {
         match self {
             Self::Deal => "SELECT deal_sync_err_rec(1000): apply that many rows of the queue.",
+            Self::Try => "SELECT try_sync_err_rec(1000): the same, and roll it back.",
             Self::Skip => "SELECT skip_sync_err_rec(id): take that row out of the queue.",
             Self::Edit => "SELECT edit_sync_err_rec(id, 'SQL'): have that SQL run on the peer in the row's place.",
             Self::Export => "SELECT * FROM export_sync_err_rec('peer'): what waits for the peer, as a script.",
@@ -123,7 +127,7 @@ impl Function {
     /// What it is called with.
     pub(super) const fn parameters(self) -> &'static [Type] {
         match self {
-            Self::Deal | Self::Skip => &[Type::INT8],
+            Self::Deal | Self::Try | Self::Skip => &[Type::INT8],
             Self::Export => &[Type::TEXT],
             Self::Edit => &[Type::INT8, Type::TEXT],
         }
@@ -132,7 +136,7 @@ impl Function {
     const fn needs(self) -> May {
         match self {
             Self::Export => May::Look,
-            Self::Deal | Self::Skip | Self::Edit => May::Act,
+            Self::Deal | Self::Try | Self::Skip | Self::Edit => May::Act,
         }
     }
 }

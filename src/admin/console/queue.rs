@@ -58,8 +58,8 @@ pub(super) async fn waiting(console: &Console) -> Result<Vec<Waiting>, Failure> 
     rows.iter().map(read).collect::<Result<_, tokio_postgres::Error>>().map_err(|e| asked(&e))
 }
 
-/// Applies that many rows, peer by peer in the order of their names; how many there were.
-pub(super) async fn deal(console: &Console, most: i64, guest: &Guest) -> Result<i64, Failure> {
+/// Applies that many rows, or tries to, peer by peer in the order of their names; how many there were.
+pub(super) async fn deal(console: &Console, most: i64, wish: fn(i64) -> Wish, guest: &Guest) -> Result<i64, Failure> {
     let mut waiting = waiting(console).await?;
     waiting.sort_by(|a, b| a.peer.cmp(&b.peer));
     let mut left = most;
@@ -71,8 +71,9 @@ pub(super) async fn deal(console: &Console, most: i64, guest: &Guest) -> Result<
         let Some(handle) = handles.iter().find(|handle| handle.peer.as_str() == peer) else {
             return Err(stopped(&peer, "nothing is forwarded to it: it is not in the configuration", most, left));
         };
-        let dealt = handle.remote.tell(Wish::Deal(left)).await.map_err(|why| stopped(&peer, &why, most, left))?;
-        info!(user = guest.name, peer, rows = dealt, "dealt with the error queue");
+        let wish = wish(left);
+        let dealt = handle.remote.tell(wish).await.map_err(|why| stopped(&peer, &why, most, left))?;
+        info!(user = guest.name, peer, ?wish, rows = dealt, "dealt with the error queue");
         left = left.saturating_sub(i64::try_from(dealt).unwrap_or(i64::MAX));
     }
     Ok(most.saturating_sub(left))
@@ -81,7 +82,7 @@ pub(super) async fn deal(console: &Console, most: i64, guest: &Guest) -> Result<
 fn stopped(peer: &str, why: &str, most: i64, left: i64) -> Failure {
     let mut failure = refusal("F0000", &format!("peer {peer}: {why}"), None);
     if left < most {
-        failure.detail = Some(format!("Of other peers {} were applied before.", most.saturating_sub(left)));
+        failure.detail = Some(format!("Of other peers {} went well.", most.saturating_sub(left)));
     }
     failure
 }

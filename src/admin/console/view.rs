@@ -15,6 +15,7 @@ use crate::admin::console::{Console, peer, queue, refusal};
 use crate::admin::peers::Seen;
 use crate::catalog::ControlError;
 use crate::config::{Choice, Conflict, TableRule};
+use crate::forward::Wish;
 
 /// The newest ticks are what one asks for; the journal has them all.
 const TICKS: &str = "\
@@ -98,6 +99,7 @@ pub(super) fn columns(command: &Command) -> &'static [(&'static str, Type)] {
         Command::Show(view) => shown(*view),
         Command::Reload => &[("key", Type::TEXT), ("in_force", Type::TEXT)],
         Command::Call(Function::Deal, _) => &[("deal_sync_err_rec", Type::INT8)],
+        Command::Call(Function::Try, _) => &[("try_sync_err_rec", Type::INT8)],
         Command::Call(Function::Skip, _) => &[("skip_sync_err_rec", Type::BOOL)],
         Command::Call(Function::Edit, _) => &[("edit_sync_err_rec", Type::BOOL)],
         // The node tells.
@@ -198,8 +200,13 @@ pub(super) async fn rows(
 
 async fn call(function: Function, values: &[Value], guest: &Guest, console: &Console) -> Result<Cell, Failure> {
     Ok(match (function, values) {
-        (Function::Deal, [Value::Number(most)]) if *most > 0 => queue::deal(console, *most, guest).await?.into(),
-        (Function::Deal, [Value::Number(_)]) => {
+        (Function::Deal, [Value::Number(most)]) if *most > 0 => {
+            queue::deal(console, *most, Wish::Deal, guest).await?.into()
+        }
+        (Function::Try, [Value::Number(most)]) if *most > 0 => {
+            queue::deal(console, *most, Wish::Try, guest).await?.into()
+        }
+        (Function::Deal | Function::Try, [Value::Number(_)]) => {
             return Err(refusal("22023", "the number of rows to apply must be greater than zero", None));
         }
         (Function::Skip, [Value::Number(id)]) => queue::skip(console, *id, guest).await?.into(),
