@@ -65,6 +65,7 @@ impl Applier {
         self.line.check()?;
         self.end_of_source()?;
         self.note_early(EARLY, gid.xid);
+        self.line.sync();
         self.line.answered().await?;
         self.open = None;
         let sql = format!("PREPARE TRANSACTION {}", crate::sql::quote::literal(&gid.to_string()));

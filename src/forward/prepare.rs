@@ -11,7 +11,7 @@ use crate::apply::{Applier, ApplyError, Gid, Mode, Route};
 use crate::catalog::{ControlSettings, Wanted};
 use crate::config::{NodeName, Peer};
 use crate::journal::ticker::State as Ticks;
-use crate::journal::{Entries, Key, Meta, Progress, TickId, Waker, Xid};
+use crate::journal::{Entries, Key, Meta, MetaError, Progress, TickId, Waker, Xid};
 use crate::wire::error::sqlstate;
 use crate::wire::stream::Liveness;
 
@@ -100,7 +100,15 @@ impl Preparer {
         let mut route = Route::new(&self.rules.borrow().rules, &peer.name);
         let mut entries = Vec::new();
         for (meta, data) in &changes.rows {
-            let head = Meta::open(&self.key, pid, meta, data).map_err(|e| Refused::Away(e.to_string()))?.head;
+            let head = match Meta::open(&self.key, pid, meta, data) {
+                Ok(meta) => meta.head,
+                // As the forwarders will see it (§5).
+                Err(MetaError::Forged(why)) => {
+                    tracing::error!(%xid, error = %why, "a forged row in the journal is not forwarded");
+                    continue;
+                }
+                Err(error) => return Err(Refused::Away(error.to_string())),
+            };
             for entry in Entries::new(head, data.clone().into()) {
                 let entry = entry.map_err(ForwardError::from)?;
                 if let Some(to) = route.of(&entry.head.schema, &entry.head.table) {

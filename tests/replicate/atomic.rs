@@ -9,7 +9,9 @@ use crate::common::msg::{bind, execute, parse, sync};
 use crate::common::{Cluster, Pg, Stops, eventually};
 use crate::mesh::{APPLIER, Member, Mesh, server};
 
-const TABLES: &str = "create table t (id int primary key, v text, n int default 0); create table plain (id int)";
+const TABLES: &str = "create table t (id int primary key, v text, n int default 0); create table plain (id int); \
+    create function forge() returns void language plpgsql as $$ begin \
+    execute 'insert into pgcanon.' || 'journal (slot, meta, data) values (0, ''forged'', ''x'')'; end $$";
 const RULE: &str = "[[table]]\nname = \"public.t\"\ndelivery = \"atomic\"\nack_timeout = \"20s\"\n";
 
 /// Two nodes of which *b* can be hurt.
@@ -67,6 +69,9 @@ fn what_the_client_is_told_holds_on_every_node() {
     same("a block");
     c.ok("begin; insert into t values (40)");
     c.ok("rollback");
+    // What an application puts into the journal by itself counts nowhere, and stops nothing.
+    c.ok("begin; insert into t values (45, 'forged'); select forge(); insert into t values (46, 'forged'); commit");
+    same("a forged row in the journal");
     assert_eq!(c.copy("copy t (id, v) from stdin", &[b"50\tcopied\n51\ttoo\n"]).tags(), ["COPY 2"]);
     same("COPY");
     for sql in ["insert into t values ($1, 'bound')", "insert into t values ($1, random()::text) returning id"] {
@@ -75,7 +80,7 @@ fn what_the_client_is_told_holds_on_every_node() {
         c.send(&[bound]).tags();
         same(sql);
     }
-    assert_eq!(mesh.node("a").sql("select count(*) from t"), "7");
+    assert_eq!(mesh.node("a").sql("select count(*) from t"), "9");
     assert_eq!(c.fails("begin; insert into t values (70); prepare transaction 'x'").state, "0A000");
     c.ok("rollback");
     clean(&mesh);

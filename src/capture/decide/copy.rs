@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::capture::moment::{Layout, Watch};
 use crate::capture::write::{BlockForm, Decision, TEMP_TABLE, ThroughTemp, Watched, Write};
 use crate::catalog::relation::{Column, Moments, RelationKind, Travels, TypeSort, Volatility};
-use crate::config::Unreplicable;
+use crate::config::{OnError, Unreplicable};
 use crate::journal::entry::{ColumnRole, Head, ImageColumn, Lane, Op};
 use crate::sql::statement::{Copy, CopyDirection, CopyFormat, Kind, Span, Written};
 use crate::sql::{ClientEncoding, Lexer, Name, TokenKind, ident};
@@ -85,6 +85,10 @@ impl Case<'_> {
                 "the data may ask for defaults",
                 format!("Column \"{name}\" may be given its default, which is another one on every node."),
             );
+        }
+        if ours.rule.on_error != OnError::Stall {
+            let detail = "Its replication rule says what becomes of single rows that a peer rejects.";
+            return unsteady("what a peer rejects is told by its rows", detail);
         }
         if ours.rule.filter.is_some() {
             return unsteady("the rule filters rows", "Its replication rule filters rows.");

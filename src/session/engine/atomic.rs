@@ -18,6 +18,17 @@ const BEFORE: &[u8] = b"SELECT * FROM pgcanon.before_own_changes()";
 /// What the session holds of a transaction at its end, at most (I7).
 const MOST: usize = 64 << 20;
 
+/// Why a transaction cannot commit.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommitError {
+    #[error(transparent)]
+    Pending(#[from] PendingError),
+    #[error(transparent)]
+    Unprepared(#[from] Unprepared),
+    #[error("the transaction has more than {0} bytes, too many for delivery = \"atomic\"")]
+    TooLarge(usize),
+}
+
 /// How far a transaction is on its way to the peers.
 #[derive(Debug, Default)]
 pub(super) enum Atomic {
@@ -36,7 +47,7 @@ impl Engine {
     }
 
     /// Whether nobody has to be waited for any more; where not, everything that was asked has to be answered first.
-    pub(super) fn prepare_peers(&mut self) -> Result<bool, PendingError> {
+    pub(super) fn prepare_peers(&mut self) -> Result<bool, CommitError> {
         if !self.is_atomic() {
             return Ok(true);
         }
@@ -47,7 +58,7 @@ impl Engine {
                 self.atomic = Atomic::Asked(Box::default(), 0);
                 Ok(false)
             }
-            Atomic::Asked(_, bytes) if bytes > MOST => Err(PendingError::TooLarge(MOST)),
+            Atomic::Asked(_, bytes) if bytes > MOST => Err(CommitError::TooLarge(MOST)),
             Atomic::Asked(changes, _) if changes.rows.is_empty() => Ok(true),
             Atomic::Asked(changes, _) => {
                 let pid = self.pid();
@@ -94,9 +105,9 @@ impl Engine {
         }
     }
 
-    /// What the client is told when a transaction cannot be captured.
-    pub(super) fn pending_error(&self, error: &PendingError) -> Vec<u8> {
-        let PendingError::Unprepared(why) = error else { return self.own_error(error) };
+    /// What the client is told when a transaction cannot commit.
+    pub(super) fn commit_error(&self, error: &CommitError) -> Vec<u8> {
+        let CommitError::Unprepared(why) = error else { return self.own_error(error) };
         Report::error(why.sqlstate.clone(), format!("the transaction cannot be committed: {why}")).frame()
     }
 }

@@ -421,7 +421,7 @@ impl Engine {
                     }
                     Ok(false) => return Step::Wait,
                     Err(e) => {
-                        let error = self.pending_error(&e);
+                        let error = self.commit_error(&e);
                         self.rollback_due = true;
                         self.fail_extended("this cannot be committed", error);
                     }

@@ -9,6 +9,7 @@ use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
 use crate::wire::message::{back, split_cstr};
 
+use super::atomic::CommitError;
 use super::names::{RESOLVE, RESOLVE_IN, quoted};
 use super::pending::PendingError;
 use super::rows::{Template, tag_count};
@@ -193,7 +194,7 @@ impl Engine {
     }
 
     /// Everything that has to be in the journal before the transaction commits; `false` as with [`Engine::flush`].
-    pub(super) fn flush_for_commit(&mut self) -> Result<bool, PendingError> {
+    pub(super) fn flush_for_commit(&mut self) -> Result<bool, CommitError> {
         self.check_constraints();
         if !self.flush()? {
             return Ok(false);
@@ -276,7 +277,7 @@ impl Engine {
                 self.push_flush();
             }
             Err(e) => {
-                let error = self.pending_error(&e);
+                let error = self.commit_error(&e);
                 self.fail_wrapped(error);
             }
         }

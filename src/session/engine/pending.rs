@@ -1,6 +1,5 @@
 //! Entries that wait for their place in the journal: in memory up to 1 MiB, in an unlinked file beyond (I7, §4.7).
 
-use crate::forward::Unprepared;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -16,10 +15,6 @@ pub(super) enum PendingError {
     Spill(#[from] io::Error),
     #[error("cannot encode a captured change: {0}")]
     Encode(#[from] EncodeError),
-    #[error("{0}")]
-    Unprepared(#[from] Unprepared),
-    #[error("it has more than {0} bytes, too many for delivery = \"atomic\"")]
-    TooLarge(usize),
 }
 
 /// The entries of the open transaction that are not in the journal yet.

@@ -11,6 +11,7 @@ use crate::wire::error::Severity;
 use crate::wire::extended::{BINARY, Bind, Parse, put_close, put_describe_portal, put_execute, put_query, put_sync};
 use crate::wire::message::split_cstr;
 
+use super::atomic::CommitError;
 use super::atomic::{needs_a_block, two_phases};
 use super::judge::{Act, Judged, is_control};
 use super::own::Own;
@@ -242,7 +243,7 @@ impl Engine {
                 self.committing = matches!(flushed, Ok(true)) && matches!(effect, Effect::Commit { .. });
                 flushed
             }
-            Effect::Savepoint(_) => self.flush(),
+            Effect::Savepoint(_) => self.flush().map_err(CommitError::from),
             Effect::Rollback { .. } | Effect::RollbackTo(_) => {
                 self.pending.clear();
                 Ok(true)
@@ -250,7 +251,7 @@ impl Engine {
             _ => Ok(true),
         };
         flushed.unwrap_or_else(|e| {
-            self.poisoned = Some(self.pending_error(&e));
+            self.poisoned = Some(self.commit_error(&e));
             true
         })
     }
@@ -258,7 +259,7 @@ impl Engine {
     /// Sends the pending entries ahead of time; `false` where some are left.
     pub(super) fn flush_or_poison(&mut self) -> bool {
         self.flush().unwrap_or_else(|e| {
-            self.poisoned = Some(self.pending_error(&e));
+            self.poisoned = Some(self.own_error(&e));
             self.pending.clear();
             true
         })
