@@ -1,0 +1,143 @@
+"""What replication to a second node costs, and how fast a backlog goes: both nodes, both proxies and pgbench on one machine.
+
+Prints, for TPC-B through one of the proxies: the clients' throughput as a ratio to `direct` in the same round, the processor
+time of all servers and proxies for a transaction, how long the peer takes to have everything after the load has ended, and
+whether both are equal then. Last a backlog: what the peer misses while it is down, how fast that is made good, as a ratio to
+the load which made it, and what memory the proxy needs for it.
+"""
+import os
+import shutil
+import statistics
+import time
+
+TICKS = os.sysconf('SC_CLK_TCK')
+
+RULES = '''
+[[peer]]
+name = "{peer}"
+connect = "host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable"
+spill_after = "1s"
+[[table]]
+name = "public.pgbench_*"
+'''
+
+SUM = ' union all '.join(
+    f"select '{table}', count(*), sum(hashtext(t.*::text)::int8) from pgbench_{table} t"
+    for table in ('accounts', 'branches', 'tellers', 'history'))
+
+
+class Forward:
+    def __init__(self, bench, free_port, status):
+        self.bench, self.free_port, self.status = bench, free_port, status
+        self.servers = {}
+
+    def run(self):
+        cells = [(f'forward: TPC-B, {protocol}, {clients} clients', protocol, clients)
+                 for protocol in ('simple', 'prepared') for clients in (1, 8, 32)]
+        cells = [cell for cell in cells if self.bench.wanted(cell[0])]
+        backlog = self.bench.wanted('forward: backlog')
+        if not cells and not backlog:
+            return
+        self.start()
+        if cells:
+            print(f"\n{'':<38}{'direct/s':>9}   {'replicated':<17}   {'CPU µs/tx: direct':>18}{'replicated':>12}{'catch-up s':>14}")
+        for title, protocol, clients in cells:
+            self.cell(title, clients, '-M', protocol)
+        if backlog:
+            self.backlog(self.bench.args.backlog)
+
+    # --- two nodes
+
+    def start(self):
+        bench = self.bench
+        for node in 'ab':
+            data, port = os.path.join(bench.dir, 'data-' + node), self.free_port()
+            bench.command(bench.bin + '/initdb', '-U', 'postgres', '-A', 'trust', '--no-sync', '-D', data)
+            shutil.copy(os.path.join(bench.dir, 'data', 'postgresql.conf'), data)
+            with open(data + '/postgresql.conf', 'a') as conf:
+                conf.write(f'port = {port}\n')
+            bench.ports['server-' + node] = port
+            self.launch(node)
+            bench.command(bench.bin + '/pgbench', '-q', '-i', '-s', '10', *bench.at('server-' + node), 'postgres')
+        for node, peer in ('ab', 'ba'):
+            extra = 'control = "user=postgres dbname=postgres"\nlog_level = "warn"\n'
+            rules = RULES.format(peer=peer, port=bench.ports['server-' + peer])
+            config = bench.configure('node-' + node, f"host=127.0.0.1 port={bench.ports['server-' + node]}", extra, rules, name=node)
+            bench.command(bench.program('node-' + node), 'init', '--grant', '--config', config)
+        for node in 'ab':
+            bench.run_pgcanon('node-' + node)
+
+    def launch(self, node):
+        self.servers[node] = self.bench.spawn('server-' + node, self.bench.bin + '/postgres', '-D', os.path.join(self.bench.dir, 'data-' + node))
+        self.bench.wait('server-' + node)
+
+    def sql(self, node, text):
+        bench = self.bench
+        return bench.command(bench.bin + '/psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', *bench.at('server-' + node), '-c', text, 'postgres').strip()
+
+    def caught_up(self):
+        """Seconds until *b* has as many transactions as *a*, and whether both are equal."""
+        began = time.monotonic()
+        count = 'select count(*) from pgbench_history'
+        there = self.sql('a', count)
+        while self.sql('b', count) != there:
+            if time.monotonic() - began > 600:
+                return float('inf'), False
+            time.sleep(0.02)
+        return time.monotonic() - began, self.sql('a', SUM) == self.sql('b', SUM)
+
+    # --- measuring
+
+    def cell(self, title, clients, *more):
+        bench, ratios, direct, catch, costs = self.bench, [], [], [], {'direct': [], 'node-a': []}
+        equal = True
+        for turn in range(bench.args.rounds):
+            rates = {}
+            for name in ('direct', 'node-a') if turn % 2 == 0 else ('node-a', 'direct'):
+                before = self.cpu()
+                rates[name], transactions = bench.pgbench(name, clients, *more)
+                if name == 'node-a':
+                    seconds, same = self.caught_up()
+                    catch.append(seconds)
+                    equal &= same
+                costs[name].append((self.cpu() - before) / transactions * 1e6)
+            direct.append(rates['direct'])
+            ratios.append(rates['node-a'] / rates['direct'])
+        cost = {name: statistics.median(seen) for name, seen in costs.items()}
+        print(f"{title:<38}{statistics.median(direct):>9,.0f}   {statistics.median(ratios):.2f} [{min(ratios):.2f}..{max(ratios):.2f}]"
+              f"   {cost['direct']:>18,.0f}{cost['node-a']:>12,.0f}   {statistics.median(catch):5.2f} (max {max(catch):.2f})"
+              + ('' if equal else '   NOT EQUAL'), flush=True)
+
+    def cpu(self):
+        """Seconds of all servers and proxies, with what has ended."""
+        pids = {child.pid for child in self.bench.children}
+        stats = {}
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                with open(f'/proc/{pid}/stat') as f:
+                    fields = f.read().rpartition(')')[2].split()
+                stats[int(pid)] = fields
+            except OSError:
+                continue
+        ours = {pid for pid in stats if pid in pids or int(stats[pid][1]) in pids}
+        # utime, stime; of those who have ended, what their parents have waited for.
+        return sum(sum(int(stats[pid][i]) for i in ((11, 12, 13, 14) if pid in pids else (11, 12))) for pid in ours) / TICKS
+
+    def backlog(self, count):
+        bench, clients = self.bench, 8
+        seconds, same = self.caught_up()
+        pid = bench.pids['node-a']
+        before = self.status(pid, 'VmRSS')
+        self.servers['b'].send_signal(2)
+        self.servers['b'].wait(60)
+        bench.children.remove(self.servers['b'])
+        began = time.monotonic()
+        bench.command(bench.bin + '/pgbench', '-n', *bench.at('node-a'), '-c', str(clients), '-j', '2', '-t', str(count // clients),
+                      '-M', 'prepared', 'postgres', user=False)
+        made = time.monotonic() - began
+        self.launch('b')
+        seconds, same = self.caught_up()
+        print(f'\nforward: backlog of {count:,} transactions, made in {made:.1f} s, gone {seconds:.1f} s after the peer is back: '
+              f'{made / seconds:.1f} times as fast as it was made, {count / seconds:,.0f}/s'
+              f"\n  the proxy's memory {before / 1024:.0f} MiB before, {self.status(pid, 'VmRSS') / 1024:.0f} MiB after, "
+              f"{self.status(pid, 'VmHWM') / 1024:.0f} MiB at most" + ('' if same else '   NOT EQUAL'), flush=True)
