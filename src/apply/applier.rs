@@ -13,7 +13,7 @@ use super::shape::{Shape, Statement};
 use super::texts::Truncating;
 use crate::config::{NodeName, TableName, Triggers};
 use crate::journal::entry::{Head, Lane, Op};
-use crate::journal::{Entry, Progress, TickId};
+use crate::journal::{CommitTime, Entry, Progress, TickId};
 use crate::wire::stream::Stream;
 
 /// How a target transaction is to be made.
@@ -52,6 +52,8 @@ pub(super) const ASIDE: (u32, &str) =
 pub(super) const EARLY: (u32, &str) = (6, "INSERT INTO pgcanon.early (origin, xid) VALUES ($1, $2)");
 pub(super) const IN_TURN: (u32, &str) =
     (7, "DELETE FROM pgcanon.early WHERE origin OPERATOR(pg_catalog.=) $1 AND xid OPERATOR(pg_catalog.=) $2");
+const AS_OF: (u32, &str) = (8, "SELECT pg_catalog.pg_replication_origin_xact_setup('0/1', $1)");
+pub(super) const TIMESTAMPTZ: u32 = 1184;
 const OWN: u32 = 16;
 
 /// TEXT, INT8 and INT4, as progress is told.
@@ -81,6 +83,8 @@ pub struct Applier {
     next_id: u32,
     /// Triggers are off.
     replica: bool,
+    /// The peer notes whose each commit is, and as of when.
+    pub(super) keeps_times: bool,
     pub(super) open: Option<Open>,
 }
 
@@ -97,6 +101,8 @@ pub(super) struct Open {
     pub(super) truncating: Option<Truncating>,
     /// A COPY whose data has not come to its end.
     pub(super) copying: bool,
+    /// When what is being applied was committed on its node.
+    pub(super) time: Option<CommitTime>,
 }
 
 // === impl Applier ===
@@ -115,6 +121,10 @@ impl Applier {
     ) -> Result<Self, ApplyError> {
         let mut line = Line::new(stream);
         let Ready { progress, skips_triggers, user } = session::ready(&mut line, origin, alone).await?;
+        let keeps_times = match route.goes_by_time().filter(|_| alone) {
+            Some(timed) => session::keep_times(&mut line, origin, timed).await?,
+            None => false,
+        };
         Ok(Self {
             line,
             origin: origin.clone(),
@@ -131,6 +141,7 @@ impl Applier {
             prepared: HashSet::new(),
             next_id: OWN,
             replica: false,
+            keeps_times,
             open: None,
         })
     }
@@ -176,8 +187,16 @@ impl Applier {
             self.plain(b"SET LOCAL synchronous_commit = local");
         }
         let encoding = "UTF8".to_owned();
-        self.open =
-            Some(Open { mode, source: None, stays: None, entry: 0, encoding, truncating: None, copying: false });
+        self.open = Some(Open {
+            mode,
+            source: None,
+            stays: None,
+            entry: 0,
+            encoding,
+            truncating: None,
+            copying: false,
+            time: None,
+        });
         Ok(())
     }
 
@@ -189,6 +208,23 @@ impl Applier {
         open.source = Some(at);
         open.entry = 0;
         Ok(())
+    }
+
+    /// Whether every source transaction needs a target transaction of its own, as of its own time.
+    pub fn keeps_times(&self) -> bool {
+        self.keeps_times
+    }
+
+    /// When the source transaction was committed; as of then the peer's is, too. To be called before its entries.
+    pub fn as_of(&mut self, time: Option<CommitTime>) -> Result<(), ApplyError> {
+        self.opened()?.time = time;
+        match time.filter(|_| self.keeps_times) {
+            Some(time) => {
+                self.own(AS_OF, &[TIMESTAMPTZ], &[Param::binary(&time.0.to_be_bytes())], Expect::Done);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Only so many pieces of the source transaction are applied by now.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Conflict, Delivery, NodeName, OnError, TableName, TableRule, Triggers};
+use crate::config::{Conflict, Delivery, NodeName, OnError, ResolveBy, TableName, TableRule, Triggers};
 
 /// The rules as they concern one peer.
 #[derive(Clone, Debug)]
@@ -12,6 +12,14 @@ pub struct Route {
     peer: NodeName,
     /// By schema and table.
     known: HashMap<String, HashMap<String, Option<Arc<Destination>>>>,
+}
+
+/// What the times of commits are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timed {
+    /// Rules go by columns, and prefer a node where those are the same.
+    InTies,
+    Always,
 }
 
 /// A table on its way to one peer.
@@ -41,6 +49,24 @@ impl Route {
         self.rules.iter().filter(goes_there).any(|rule| matches!(rule.delivery, Delivery::Atomic(_)))
     }
 
+    /// Whether the time of a change's commit decides anything there: always, or where a tie is possible.
+    pub fn goes_by_time(&self) -> Option<Timed> {
+        let goes_there = |rule: &&TableRule| rule.peers.as_ref().is_none_or(|peers| peers.contains(&self.peer));
+        let times = self.rules.iter().filter(goes_there).filter_map(TableRule::settles).filter_map(|conflict| {
+            match (&conflict.by, &conflict.prefer) {
+                (ResolveBy::CommitTime, _) => Some(Timed::Always),
+                (ResolveBy::Column(_), Some(_)) => Some(Timed::InTies),
+                (ResolveBy::Column(_), None) => None,
+            }
+        });
+        times.max()
+    }
+
+    /// Whom it leads to.
+    pub fn peer(&self) -> &NodeName {
+        &self.peer
+    }
+
     /// Where a table's changes go; none if this peer does not get them. The first rule that matches counts, though it may
     /// leave this peer out.
     pub fn of(&mut self, schema: &str, table: &str) -> Option<Arc<Destination>> {
@@ -65,7 +91,7 @@ impl Route {
             filter: rule.filter.clone(),
             on_error: rule.on_error,
             triggers: rule.triggers.unwrap_or_default(),
-            conflict: rule.conflict.clone(),
+            conflict: rule.settles().cloned(),
         })
     }
 }

@@ -6,11 +6,13 @@ use super::applier::Applier;
 use super::error::{ApplyError, Rejection};
 use super::line::{Expect, Param};
 use super::route::Destination;
-use super::session::{array, is_true, number, odd, text_array};
+use super::session::{is_true, number, odd, text_array};
+use super::settle::Ground;
 use super::shape::{Act, Form, OwnColumn, Shape, TEXT_ARRAY, Type};
 use crate::journal::Entry;
 use crate::journal::entry::Head;
 use crate::journal::image::Image;
+use crate::wire::array::array;
 
 /// Rows of one statement at most.
 const ROWS: usize = 1000;
@@ -39,6 +41,11 @@ impl Applier {
                 self.line.fail(Rejection::malformed(why, at))
             })?;
             let Some(act) = act else { continue };
+            if let Some(settled) = &shape.settled {
+                self.settle_image(&shape, settled, act, &entry.head, (row, &image))?;
+                self.line.room(true).await?;
+                continue;
+            }
             if let Some(full) = run.take_if(|run| run.act != act || run.is_full()) {
                 self.put_run(&shape, &entry.head, &full)?;
                 self.line.room(true).await?;
@@ -99,7 +106,18 @@ impl Applier {
         self.encode("UTF8")?;
         let types = self.types(head).await?;
         let own = self.own_columns(to).await?;
-        let shape = Arc::new(Shape::new(to, head, &types, &own, || self.new_id()));
+        let peer = self.route().peer().clone();
+        let ground = match &to.conflict {
+            Some(conflict) => {
+                Some(Ground { conflict, peer: &peer, keeps_times: self.keeps_times, rivals: self.rivals(to).await? })
+            }
+            None => None,
+        };
+        let shape = Shape::new(to, head, &types, &own, ground.as_ref(), || self.new_id()).map_err(|why| {
+            let at = self.at(0);
+            self.line.fail(Rejection::malformed(why, at))
+        })?;
+        let shape = Arc::new(shape);
         let shapes = self.shapes.entry(to.table.clone()).or_default();
         if shapes.len() >= SHAPES {
             shapes.clear();
@@ -133,6 +151,26 @@ impl Applier {
             types.push(Type { oid: number(oid)?, array, name, casts: is_true(casts) });
         }
         Ok(types)
+    }
+
+    /// Columns of the unique keys that the peer's table has besides its primary key, as far as values alone decide in them.
+    async fn rivals(&mut self, to: &Destination) -> Result<Vec<Vec<String>>, ApplyError> {
+        let sql = "SELECT i.indexrelid, a.attname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) \
+            WHERE n.nspname = $1 AND c.relname = $2 AND i.indisunique AND NOT i.indisprimary AND i.indimmediate AND i.indisvalid \
+            AND i.indpred IS NULL AND i.indexprs IS NULL ORDER BY 1";
+        let params = [Param::text(&to.table.schema), Param::text(&to.table.table)];
+        let rows = self.line.query(sql, &[19, 19], &params).await?;
+        let mut all: Vec<(String, Vec<String>)> = Vec::new();
+        for row in &rows {
+            let [Some(index), Some(column)] = row.as_slice() else { return Err(odd("a unique key")) };
+            match all.last_mut().filter(|(last, _)| last == index) {
+                Some((_, columns)) => columns.push(column.clone()),
+                None => all.push((index.clone(), vec![column.clone()])),
+            }
+        }
+        Ok(all.into_iter().map(|(_, columns)| columns).collect())
     }
 
     /// What the peer's table fills by itself.

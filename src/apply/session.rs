@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use super::error::{ApplyError, Rejection};
 use super::line::{Line, Param};
+use super::route::Timed;
 use super::shape::TEXT_ARRAY;
 use crate::config::NodeName;
 use crate::journal::{Progress, TickId};
+use crate::wire::array::array;
 
 /// What the session is set to, whatever its role or database has set; those that a server does not know are left out.
 ///
@@ -77,6 +79,46 @@ pub fn lock(purpose: &str, node: &NodeName) -> i64 {
     let mut hasher = blake3::Hasher::new_derive_key(purpose);
     hasher.update(node.as_str().as_bytes()).finalize_xof().fill(&mut hash);
     i64::from_be_bytes(hash)
+}
+
+/// Has the peer note of every commit of this session whose it is, and as of when. Whether it does.
+pub(super) async fn keep_times(line: &mut Line, origin: &NodeName, timed: Timed) -> Result<bool, ApplyError> {
+    let rows =
+        line.query("SELECT pg_catalog.current_setting('track_commit_timestamp') OPERATOR(pg_catalog.=) 'on'", &[], &[]);
+    if !rows.await?.first().and_then(|row| row.first()).is_some_and(is_true) {
+        if timed == Timed::InTies {
+            return Ok(false);
+        }
+        let message =
+            "rules go by the time of the commit, which the peer does not keep: track_commit_timestamp is off there";
+        let mut rejection = Rejection::own("55000", message.to_owned(), None);
+        rejection.hint = Some("ALTER SYSTEM SET track_commit_timestamp = on, and restart that server".to_owned());
+        return Err(ApplyError::Rejected(Box::new(rejection)));
+    }
+    // All databases of a server share them.
+    let sql =
+        "SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
+    let rows = line.query(sql, &[], &[]).await?;
+    let Some([Some(database)]) = rows.first().map(Vec::as_slice) else { return Err(odd("its database")) };
+    let name = format!("pgcanon:{database}:{origin}");
+    let params = [Param::text(&name)];
+    let create =
+        "SELECT pg_catalog.pg_replication_origin_create($1) WHERE pg_catalog.pg_replication_origin_oid($1) IS NULL";
+    line.query(create, &[25], &params).await.map_err(explain_times)?;
+    line.query("SELECT pg_catalog.pg_replication_origin_session_setup($1)", &[25], &params)
+        .await
+        .map_err(explain_times)?;
+    Ok(true)
+}
+
+/// Says what to do where the role may not do that.
+fn explain_times(error: ApplyError) -> ApplyError {
+    let ApplyError::Rejected(mut rejection) = error else { return error };
+    if rejection.sqlstate == "42501" {
+        rejection.hint =
+            Some("run `pgcanon init` as a superuser of that node, which lets pgcanon_apply use them".to_owned());
+    }
+    ApplyError::Rejected(rejection)
 }
 
 /// Makes a new session ready to apply what comes from `origin`, `alone` or beside the one that is.
@@ -176,28 +218,4 @@ pub(super) fn text_array(values: &[&str]) -> Vec<u8> {
     let mut out = Vec::new();
     array(&mut out, 25, values.iter().map(|v| Some(v.as_bytes())));
     out
-}
-
-/// Appends the binary form of an array of one dimension.
-pub(super) fn array<'a>(
-    out: &mut Vec<u8>,
-    element: u32,
-    values: impl ExactSizeIterator<Item = Option<&'a [u8]>> + Clone,
-) {
-    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX).to_be_bytes();
-    let nulls = values.clone().any(|v| v.is_none());
-    out.extend_from_slice(&1_i32.to_be_bytes());
-    out.extend_from_slice(&i32::from(nulls).to_be_bytes());
-    out.extend_from_slice(&element.to_be_bytes());
-    out.extend_from_slice(&count(values.len()));
-    out.extend_from_slice(&1_i32.to_be_bytes());
-    for value in values {
-        match value {
-            None => out.extend_from_slice(&(-1_i32).to_be_bytes()),
-            Some(bytes) => {
-                out.extend_from_slice(&count(bytes.len()));
-                out.extend_from_slice(bytes);
-            }
-        }
-    }
 }

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::route::Destination;
+use super::settle::{Ground, Settled};
 use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Op};
 use crate::journal::image::{Image, Value};
 use crate::sql::quote::{ident, table};
 
 /// `text` and `text[]`.
-const TEXT: u32 = 25;
+pub(super) const TEXT: u32 = 25;
 pub(super) const TEXT_ARRAY: u32 = 1009;
 
 /// What becomes of one image.
@@ -88,24 +89,25 @@ pub(super) struct Shape {
     rekeyed: bool,
     /// By act; none where there is nothing to do.
     forms: [Option<Form>; 6],
+    /// In their place where conflicts are settled.
+    pub(super) settled: Option<Settled>,
 }
 
 /// What stands in an image before its columns.
 struct Extras {
     action: Option<usize>,
     filter: Option<usize>,
-    len: usize,
 }
 
 impl Extras {
     fn of(extra: Extra) -> Self {
-        let (action, filter, len) = match extra {
-            Extra::None => (None, None, 0),
-            Extra::Filter => (None, Some(0), 1),
-            Extra::Action => (Some(0), None, 1),
-            Extra::ActionAndFilter => (Some(0), Some(1), 2),
+        let (action, filter) = match extra {
+            Extra::None | Extra::Version => (None, None),
+            Extra::Filter => (None, Some(0)),
+            Extra::Action => (Some(0), None),
+            Extra::ActionAndFilter => (Some(0), Some(1)),
         };
-        Self { action, filter, len }
+        Self { action, filter }
     }
 }
 
@@ -123,19 +125,26 @@ impl Shape {
         head: &Head,
         types: &[Type],
         own: &[OwnColumn],
+        ground: Option<&Ground<'_>>,
         mut ids: impl FnMut() -> u32,
-    ) -> Self {
+    ) -> Result<Self, String> {
         let make = Make::new(to, head, types, own);
+        let settled = ground.map(|ground| Settled::new(&make, to, head, ground, &mut ids)).transpose()?;
         let form = |act| make.form(act, &mut ids);
         let acts = [Act::Insert, Act::Upsert, Act::Update, Act::Delete, Act::Remove, Act::Move];
-        Self {
+        Ok(Self {
             columns: head.columns.clone(),
             travels: to.columns.clone(),
             op: head.op,
             extra: head.extra,
             rekeyed: make.rekeyed,
             forms: acts.map(form),
-        }
+            settled,
+        })
+    }
+
+    pub(super) fn columns(&self) -> &[ImageColumn] {
+        &self.columns
     }
 
     pub(super) fn form(&self, act: Act) -> Option<&Form> {
@@ -153,7 +162,7 @@ impl Shape {
     /// What is to be done with an image; none where it is nothing, an error where it does not fit its head.
     pub(super) fn act(&self, image: &Image<'_>) -> Result<Option<Act>, String> {
         let extras = Extras::of(self.extra);
-        if image.values.len() != self.columns.len().saturating_add(extras.len) {
+        if image.values.len() != self.columns.len().saturating_add(self.extra.width()) {
             return Err(format!("an image of {} values", image.values.len()));
         }
         let bytes = |at: usize| image.values.get(at).and_then(|v| v.bytes);
@@ -170,7 +179,7 @@ impl Shape {
             Some(_) => return Err("an image that does not say whether it meets the filter".to_owned()),
         };
         let new = self.rekeyed && op == Op::Upsert && {
-            let mut keys = self.columns.iter().zip(image.values.iter().skip(extras.len));
+            let mut keys = self.columns.iter().zip(image.values.iter().skip(self.extra.width()));
             keys.any(|(c, v): (&ImageColumn, &Value<'_>)| c.role == ColumnRole::Key && v.bytes.is_none())
         };
         Ok(match (op, within) {
@@ -190,11 +199,11 @@ impl Shape {
 }
 
 /// What the statements are made of.
-struct Make<'a> {
-    table: String,
-    columns: &'a [ImageColumn],
-    types: &'a [Type],
-    own: &'a [OwnColumn],
+pub(super) struct Make<'a> {
+    pub(super) table: String,
+    pub(super) columns: &'a [ImageColumn],
+    pub(super) types: &'a [Type],
+    pub(super) own: &'a [OwnColumn],
     travels: Vec<bool>,
     offset: usize,
     rekeyed: bool,
@@ -211,7 +220,7 @@ impl<'a> Make<'a> {
             types,
             own,
             travels: columns.iter().map(travels).collect(),
-            offset: Extras::of(head.extra).len,
+            offset: head.extra.width(),
             rekeyed: columns.iter().any(|c| c.role == ColumnRole::Key && head.op != Op::Delete),
         }
     }
@@ -221,11 +230,7 @@ impl<'a> Make<'a> {
         if !matches!(act, Act::Insert) && self.finds().next().is_none() {
             return None;
         }
-        let input = |at: &usize| {
-            let (place, text) = (at.checked_add(self.offset)?, self.columns.get(*at)?.text);
-            Some(Input { at: place, element: if text { TEXT } else { self.types.get(*at)?.oid }, text })
-        };
-        let params: Vec<Input> = used.iter().filter_map(input).collect();
+        let params: Vec<Input> = used.iter().filter_map(|at| self.input(*at)).collect();
         let sql = self.sql(act, &used, false)?;
         let oids = used.iter().filter_map(|at| self.types.get(*at)).map(|t| t.oid);
         let one = Statement { id: ids(), sql, types: oids.collect() };
@@ -236,6 +241,12 @@ impl<'a> Make<'a> {
         });
         let nothing_set = act == Act::Upsert && self.sets().next().is_none();
         Some(Form { one, many, params, counts: !matches!(act, Act::Remove | Act::Move) && !nothing_set })
+    }
+
+    /// A column's value as a parameter.
+    pub(super) fn input(&self, at: usize) -> Option<Input> {
+        let (place, text) = (at.checked_add(self.offset)?, self.columns.get(at)?.text);
+        Some(Input { at: place, element: if text { TEXT } else { self.types.get(at)?.oid }, text })
     }
 
     /// Which columns an act needs.
@@ -264,7 +275,8 @@ impl<'a> Make<'a> {
         self.of(|c| c.role == ColumnRole::Value && !self.own.iter().any(|o| o.name == c.name))
     }
 
-    fn of(&self, which: impl Fn(&ImageColumn) -> bool) -> impl Iterator<Item = usize> {
+    /// The columns of some kind, as far as they travel.
+    pub(super) fn of(&self, which: impl Fn(&ImageColumn) -> bool) -> impl Iterator<Item = usize> {
         let travelling = self.columns.iter().zip(&self.travels).enumerate();
         travelling.filter_map(move |(at, (c, travels))| (*travels && which(c)).then_some(at))
     }
@@ -374,10 +386,11 @@ mod tests {
             vec![Type { oid: 23, array: Some(1007), name: "pg_catalog.int4".into(), casts: false }; columns.len()];
         let head = Head { op, extra, columns, ..sample() };
         let mut id = 0;
-        Shape::new(to, &head, &types, own, || {
+        let ids = || {
             id += 1;
             id
-        })
+        };
+        Shape::new(to, &head, &types, own, None, ids).unwrap()
     }
 
     fn sql(shape: &Shape, act: Act) -> (String, Option<String>) {

@@ -1,13 +1,14 @@
 //! Statements that travel as text, and the data of COPY, onto a peer (§4.2, §4.4, §4.5).
 
-use super::applier::Applier;
+use super::applier::{Applier, TIMESTAMPTZ};
 use super::error::{ApplyError, NOT_ROUTED, Rejection};
 use super::line::{Expect, Param};
 use super::repeats::Use;
 use super::route::Destination;
 use super::session::{base, text_array};
-use super::shape::TEXT_ARRAY;
+use super::shape::{TEXT, TEXT_ARRAY};
 use super::text::{BadText, renamed};
+use crate::config::{Conflict, Resolve, ResolveBy};
 use crate::journal::entry::{Extra, Head, Lane, Text};
 use crate::sql::quote;
 
@@ -61,6 +62,9 @@ impl Applier {
 
     /// Takes note of a TRUNCATE; where rows are filtered, it is a DELETE of those that travel.
     pub(super) fn truncate(&mut self, to: &Destination, head: &Head, text: &Text) -> Result<(), ApplyError> {
+        if let Some(conflict) = to.conflict.as_ref().filter(|conflict| conflict.by == ResolveBy::CommitTime) {
+            return self.empty_by_versions(to, conflict);
+        }
         if head.extra != Extra::None || to.filter.is_some() {
             self.put_truncates()?;
             let mut sql = format!("DELETE FROM {}", quote::table(&to.table, "UTF8"));
@@ -83,6 +87,35 @@ impl Applier {
         }
         let truncating = self.opened()?.truncating.get_or_insert(Truncating { tables: Vec::new(), restart });
         truncating.tables.push(name);
+        Ok(())
+    }
+
+    /// Rows that are newer than the TRUNCATE stay, those that are older and come later do not.
+    fn empty_by_versions(&mut self, to: &Destination, conflict: &Conflict) -> Result<(), ApplyError> {
+        self.put_truncates()?;
+        let Some(time) = self.opened()?.time else {
+            return Err(self.malformed("a TRUNCATE without its time"));
+        };
+        let resolve = if conflict.resolve == Resolve::Node { "node" } else { "last" };
+        let prefer = conflict.prefer.as_ref().map_or("", |node| node.as_str());
+        let (peer, origin) = (self.route().peer().to_string(), self.origin().to_string());
+        let delete = format!(
+            "DELETE FROM {} AS {} WHERE pgcanon.rank($1, $2, xmin, {}, {}, '{resolve}') >= 0 AND ({}\n) IS TRUE",
+            quote::table(&to.table, "UTF8"),
+            quote::ident(&to.source.table, "UTF8"),
+            quote::literal(&peer),
+            quote::literal(prefer),
+            to.filter.as_deref().unwrap_or("true"),
+        );
+        self.encode("UTF8")?;
+        let time = time.0.to_be_bytes();
+        let params = [Param::binary(&time), Param::binary(origin.as_bytes())];
+        let at = self.at(0);
+        self.line.parse("", delete.as_bytes(), &[TIMESTAMPTZ, TEXT]);
+        self.line.execute("", &params, Expect::Done, at);
+        let (schema, table) = (quote::literal(&to.table.schema), quote::literal(&to.table.table));
+        let grave = format!("INSERT INTO pgcanon.tombstone (nsp_name, table_name, key) VALUES ({schema}, {table}, '')");
+        self.plain(grave.as_bytes());
         Ok(())
     }
 

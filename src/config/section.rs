@@ -230,8 +230,13 @@ impl<'a> Section<'a> {
 
     /// A complaint that `key` is missing, at the head of the section.
     pub(super) fn missing(&self, key: &str, what: &str) {
+        self.object(key, Complaint::new(format!("missing: {what}")));
+    }
+
+    /// Complains of a key, whether it is there or not.
+    pub(super) fn object(&self, key: &str, complaint: Complaint) {
         let key = format!("{}.{key}", self.name);
-        self.reading.report(Some(self.line), Some(&key), Complaint::new(format!("missing: {what}")));
+        self.reading.report(Some(self.line), Some(&key), complaint);
     }
 
     pub(super) fn parse<T>(&mut self, key: &'static str, parse: fn(&str) -> Result<T, Complaint>) -> Option<T> {

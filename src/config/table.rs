@@ -156,8 +156,6 @@ pub struct Conflict {
 pub enum ResolveBy {
     /// The time of its commit.
     CommitTime,
-    /// The time of its statement.
-    StatementTime,
     /// The value of this column.
     Column(String),
 }
@@ -173,6 +171,13 @@ enum DeliveryWord {
 impl Choice for DeliveryWord {
     const WORDS: &'static [(&'static str, Self)] =
         &[("async", Self::Async), ("ack", Self::Ack), ("atomic", Self::Atomic)];
+}
+
+impl TableRule {
+    /// How conflicts are settled, where they are: otherwise a change that meets another row than it should is an error.
+    pub fn settles(&self) -> Option<&Conflict> {
+        self.conflict.as_ref().filter(|conflict| conflict.resolve != Resolve::Error)
+    }
 }
 
 // === names ===
@@ -276,6 +281,14 @@ impl TableRule {
         });
         let peers = s.take("peers").map(|item| read_peers(&s, &item, names));
         let rename = read_rename(&mut s, name.as_ref(), peers.as_deref(), names);
+        let conflict = s.take("conflict").and_then(|item| Conflict::read(Section::of(reading, &item)?, names));
+        let delivery = read_delivery(&mut s);
+        if conflict.is_some() && matches!(delivery, Delivery::Atomic(_)) {
+            s.object(
+                "conflict",
+                Complaint::new("with delivery = \"atomic\" there is nothing to settle: both sides agree first"),
+            );
+        }
         let rule = Self {
             // Every key is read even without a name, so that all problems are found.
             name: name.clone().unwrap_or_else(TablePattern::unnamed),
@@ -286,10 +299,10 @@ impl TableRule {
                 "" => Err(Complaint::new("an empty condition; leave the key out to replicate every row")),
                 text => Ok(text.to_owned()),
             }),
-            delivery: read_delivery(&mut s),
+            delivery,
             on_error: s.choice("on_error").unwrap_or_default(),
             triggers: s.choice("triggers"),
-            conflict: s.take("conflict").and_then(|item| Conflict::read(Section::of(reading, &item)?, names)),
+            conflict,
             unreplicable: s.choice("unreplicable").unwrap_or_default(),
             ddl: s.choice("ddl").unwrap_or_default(),
         };
@@ -400,12 +413,14 @@ impl Conflict {
         let resolve = resolve.and_then(|_| s.choice("resolve"));
         let by = s.parse("by", |text| match text.split_once(':') {
             _ if text == "commit_time" => Ok(ResolveBy::CommitTime),
-            _ if text == "statement_time" => Ok(ResolveBy::StatementTime),
+            _ if text == "statement_time" => Err(Complaint::new(
+                "no server keeps the time of the statement with a row; a column can: `column:NAME`, or take `commit_time`",
+            )),
             Some(("column", name)) if !name.is_empty() => Ok(ResolveBy::Column(name.to_owned())),
             _ => Err(Complaint::new(format!(
-                "`{text}` is not allowed here; it takes `commit_time`, `statement_time` or `column:NAME`"
+                "`{text}` is not allowed here; it takes `commit_time` or `column:NAME`"
             ))
-            .suggest(nearest(text, ["commit_time", "statement_time"]))),
+            .suggest(nearest(text, ["commit_time"]))),
         });
         let prefer = s.take("prefer").map(|item| {
             s.reading().parse(&item, |text| match &names.node {
@@ -413,8 +428,16 @@ impl Conflict {
                 _ => known_node(text, names),
             })
         });
-        if resolve == Some(Resolve::Node) && prefer.is_none() {
-            s.missing("prefer", "resolve = \"node\" needs the node whose version stays");
+        if resolve == Some(Resolve::Node) {
+            if prefer.is_none() {
+                s.missing("prefer", "resolve = \"node\" needs the node whose version stays");
+            }
+            if matches!(by, Some(ResolveBy::Column(_))) {
+                s.object(
+                    "by",
+                    Complaint::new("resolve = \"node\" goes by `commit_time` where neither version is that node's"),
+                );
+            }
         }
         s.finish(|_| None);
         Some(Self { resolve: resolve?, by: by.unwrap_or(ResolveBy::CommitTime), prefer: prefer.flatten() })

@@ -161,7 +161,7 @@ impl Course {
                     self.resolve(store).await?;
                 }
             }
-            Read::Item(Item::TxBegin { ord, xid, .. }) => {
+            Read::Item(Item::TxBegin { ord, xid, time, .. }) => {
                 let (tick, system, timeline) = self.tick;
                 self.passing = Some(xid).filter(|xid| self.early.contains(xid));
                 if self.passing.is_some() {
@@ -172,6 +172,7 @@ impl Course {
                     self.group = Group { open: true, ..Group::default() };
                 }
                 self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
+                self.applier.as_of(time)?;
                 if let Some(xid) = self.passing {
                     self.applier.in_turn(xid);
                 }
@@ -187,7 +188,12 @@ impl Course {
                 self.group.transactions = self.group.transactions.saturating_add(1);
                 let Group { transactions, bytes, .. } = self.group;
                 let passed = self.passing.take();
-                if passed.is_some() || self.careful.is_some() || transactions >= self.most || bytes >= GROUP.1 {
+                if passed.is_some()
+                    || self.careful.is_some()
+                    || self.applier.keeps_times()
+                    || transactions >= self.most
+                    || bytes >= GROUP.1
+                {
                     self.commit().await?;
                 }
             }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
 use crate::config::OnError;
 use crate::journal::entry::{Head, Lane};
-use crate::journal::{Entry, Progress, Xid};
+use crate::journal::{CommitTime, Entry, Progress, Xid};
 
 use super::park::Parked;
 use super::store::{Place, Store, Waiting};
@@ -135,12 +135,19 @@ impl Drain<'_> {
         }
     }
 
-    /// Applies so many pieces, or none.
+    /// Applies so many pieces, or none; where each transaction is as of its own time, one transaction by another.
     pub(super) async fn pieces(&mut self, most: i64) -> Result<Result<u64, Stuck>, ForwardError> {
         let (mut mode, until) = (Mode::default(), Instant::now() + LOCKED);
+        let mut done: u64 = 0;
         loop {
-            match self.attempt(Wanted::Pieces(most, mode)).await? {
-                Ok(applied) => return Ok(Ok(applied)),
+            let left = most.saturating_sub(i64::try_from(done).unwrap_or(i64::MAX));
+            match self.attempt(Wanted::Pieces(left, mode)).await? {
+                Ok(applied) => {
+                    done = done.saturating_add(applied);
+                    if applied == 0 || self.dry || !self.applier.keeps_times() {
+                        return Ok(Ok(done));
+                    }
+                }
                 Err((ApplyError::Rejected(_), _)) if !mode.row_by_row => mode.row_by_row = true,
                 Err((ApplyError::Retry(_), _)) if Instant::now() < until => sleep(YIELD).await,
                 Err((error, taken)) => {
@@ -210,7 +217,7 @@ impl Drain<'_> {
             }
             for piece in chunk {
                 if taken.last.is_none_or(|(place, _)| place != piece.place) {
-                    if taken.is_enough(wanted, piece.place) {
+                    if taken.is_enough(wanted, piece.place) || taken.transactions > 0 && self.applier.keeps_times() {
                         return self.finish(taken, building).await;
                     }
                     self.put(&mut building, taken).await?;
@@ -226,13 +233,20 @@ impl Drain<'_> {
         self.finish(taken, building).await
     }
 
-    fn source(&mut self, taken: &mut Taken, (tick, ord): Place, mode: Mode) -> Result<(), ForwardError> {
+    fn source(
+        &mut self,
+        taken: &mut Taken,
+        (tick, ord): Place,
+        time: Option<CommitTime>,
+        mode: Mode,
+    ) -> Result<(), ForwardError> {
         if taken.transactions == 0 {
             self.applier.begin(Mode { durable: true, ..mode })?;
         }
         taken.transactions = taken.transactions.saturating_add(1);
         let (system, timeline) = self.identity;
-        Ok(self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?)
+        self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
+        Ok(self.applier.as_of(time)?)
     }
 
     async fn take(
@@ -247,7 +261,7 @@ impl Drain<'_> {
         if self.early.contains(&piece.xid) {
             self.put(building, taken).await?;
             if std::mem::take(&mut taken.fresh) {
-                self.source(taken, piece.place, mode)?;
+                self.source(taken, piece.place, piece.time, mode)?;
             }
             taken.passing = Some(piece.xid);
             taken.ids.push(piece.id);
@@ -259,7 +273,7 @@ impl Drain<'_> {
             return Ok(());
         }
         if std::mem::take(&mut taken.fresh) {
-            self.source(taken, piece.place, mode)?;
+            self.source(taken, piece.place, piece.time, mode)?;
         }
         taken.ids.push(piece.id);
         if let Some(open) = building

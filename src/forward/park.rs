@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::apply::{ApplyError, Mode, Rejection};
-use crate::journal::entry::{ColumnRole, Extra, ImageColumn, Lane};
-use crate::journal::{BadImage, Entry, Images, Progress, Value};
+use crate::journal::entry::{ColumnRole, ImageColumn, Lane};
+use crate::journal::{BadImage, CommitTime, Entry, Images, Progress, Value};
 
 use super::ForwardError;
 use super::drain::{Drain, Stuck};
@@ -110,7 +110,7 @@ impl Drain<'_> {
         self.store.begin().await?;
         if let Some(entry) = self.store.lock(piece.id).await?
             && !there
-            && let Err(error) = self.put_aside(note, &entry).await
+            && let Err(error) = self.put_aside(note, piece.time, &entry).await
         {
             self.store.rollback().await?;
             let ForwardError::Apply(ApplyError::Rejected(why) | ApplyError::Retry(why)) = error else {
@@ -132,10 +132,16 @@ impl Drain<'_> {
         Ok(Ok(()))
     }
 
-    async fn put_aside(&mut self, note: (Progress, i32), entry: &Entry) -> Result<(), ForwardError> {
+    async fn put_aside(
+        &mut self,
+        note: (Progress, i32),
+        time: Option<CommitTime>,
+        entry: &Entry,
+    ) -> Result<(), ForwardError> {
         let Some(to) = self.applier.destination(&entry.head) else { return Ok(()) };
         self.applier.begin(Mode { durable: true, ..Mode::default() })?;
         self.applier.aside(note)?;
+        self.applier.as_of(time)?;
         self.applier.entry(&to, entry).await?;
         self.end().await
     }
@@ -148,11 +154,7 @@ fn keys(entry: &Entry) -> Result<Option<Vec<RowKey>>, BadImage> {
     if entry.travels().0 != Lane::Row || !keyed {
         return Ok(None);
     }
-    let before = match head.extra {
-        Extra::None => 0,
-        Extra::Filter | Extra::Action => 1,
-        Extra::ActionAndFilter => 2,
-    };
+    let before = head.extra.width();
     let mut keys = Vec::new();
     for image in Images::new(&entry.body) {
         let image = image?;

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::apply::Gid;
 use crate::apply::{Rejection, lock};
 use crate::config::NodeName;
-use crate::journal::{Entries, Entry, Progress, TickId, Xid};
+use crate::journal::{CommitTime, Entries, Entry, Progress, TickId, Xid};
 
 use super::ForwardError;
 
@@ -86,6 +86,8 @@ pub(super) struct Waiting {
     pub(super) seq: i32,
     pub(super) nr: i32,
     pub(super) entry: Vec<u8>,
+    /// When its transaction was committed.
+    pub(super) time: Option<CommitTime>,
 }
 
 impl Waiting {
@@ -307,12 +309,13 @@ impl Store {
     ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
         let ((tick, ord), seq) = after.unwrap_or(((TickId(0), 0), 0));
         let sql = format!(
-            "SELECT id, tick, ord, seq, nr, xid, entry FROM \
+            "SELECT id, tick, ord, seq, nr, xid, entry, {} FROM \
             (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
                 (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND {which} \
                  AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked) \
             AS summed WHERE bytes - octet_length(entry) < $6 \
-            ORDER BY tick, ord, seq"
+            ORDER BY tick, ord, seq",
+            CommitTime::of("xid::text::xid8::xid")
         );
         let statement = self.client.prepare(&sql).await?;
         let most = most.min(CHUNK.0);
@@ -326,6 +329,7 @@ impl Store {
                     nr: row.try_get(4)?,
                     xid: Xid(u64::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0)),
                     entry: row.try_get(6)?,
+                    time: row.try_get::<_, Option<i64>>(7)?.map(CommitTime),
                 })
             })
             .collect()

@@ -50,12 +50,21 @@ pub fn encode_entry(out: &mut Vec<u8>, head: &Head, body: &[u8]) -> Result<(), E
 }
 
 fn encode(out: &mut Vec<u8>, head: &Head, body: &[u8]) -> Result<(), EncodeError> {
-    let body_len = u32::try_from(body.len()).map_err(|_| EncodeError::TooLong)?;
-    let encoded = postcard::to_stdvec(head)?;
-    out.put_u32(u32::try_from(encoded.len()).map_err(|_| EncodeError::TooLong)?);
-    out.put_slice(&encoded);
-    out.put_u32(body_len);
-    out.put_slice(body);
+    put_entry(out, &encode_head(head)?, body)
+}
+
+/// A head by itself, for [`put_entry`].
+pub fn encode_head(head: &Head) -> Result<Vec<u8>, EncodeError> {
+    Ok(postcard::to_stdvec(head)?)
+}
+
+/// [`encode_entry`] with a head that was encoded before; behind an error `out` is of no use.
+pub fn put_entry(out: &mut Vec<u8>, head: &[u8], body: &[u8]) -> Result<(), EncodeError> {
+    let len = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| EncodeError::TooLong);
+    for part in [head, body] {
+        out.put_u32(len(part)?);
+        out.put_slice(part);
+    }
     Ok(())
 }
 

@@ -80,6 +80,19 @@ pub enum Extra {
     Action,
     /// Both, the action first.
     ActionAndFilter,
+    /// The row's version, where that is not its transaction's: a time and the node that wrote it.
+    Version,
+}
+
+impl Extra {
+    /// How many values it is.
+    pub fn width(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Filter | Self::Action => 1,
+            Self::ActionAndFilter | Self::Version => 2,
+        }
+    }
 }
 
 /// A statement that travels as text.

@@ -2,6 +2,7 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 pub mod access;
+pub mod aftermath;
 pub mod codec;
 pub mod dump;
 pub mod entry;
@@ -12,6 +13,7 @@ pub mod migrate;
 mod nonces;
 pub mod reader;
 pub mod render;
+mod rowkey;
 mod rows;
 pub mod tick;
 pub mod ticker;
@@ -24,6 +26,7 @@ pub use key::{Key, KeyError};
 pub use meta::{Appender, Author, AuthorId, Forgery, Meta, MetaError, NoRandom, Nonce};
 pub use reader::{Item, ReadError, Reader};
 pub use render::{RenderError, Rendered, Renderer};
-pub use tick::{BadTick, Progress, Snapshot, Tick, TickId, Xid};
+pub use rowkey::{row_key, row_number};
+pub use tick::{BadTick, CommitTime, Progress, Snapshot, Tick, TickId, Xid};
 pub use ticker::{State, Ticker, TickerError, TickerOptions, Waker};
 pub use trim::{Passed, Trim, TrimOptions};

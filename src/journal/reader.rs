@@ -9,7 +9,7 @@ use super::key::Key;
 use super::meta::{Forgery, Meta, MetaError};
 use super::nonces::Nonces;
 use super::rows::{ByPlace, Rows, Stored};
-use super::tick::{BadTick, Tick, TickId, Xid};
+use super::tick::{BadTick, CommitTime, Tick, TickId, Xid};
 use crate::catalog::server_words;
 
 /// Why a tick cannot be read.
@@ -39,6 +39,7 @@ pub enum Item {
         ord: i32,
         xid: Xid,
         lsn: PgLsn,
+        time: Option<CommitTime>,
     },
     Entry(Box<Entry>),
     TxEnd,
@@ -219,11 +220,11 @@ impl Reader {
                 return Ok(reading.end());
             };
             if reading.xid != Some(row.xid) {
-                let (xid, lsn) = (row.xid, row.last);
+                let (xid, lsn, time) = (row.xid, row.last, row.time);
                 if let Some(end) = reading.end() {
                     return Ok(Some(end));
                 }
-                if let Some(begin) = reading.begin(xid, lsn) {
+                if let Some(begin) = reading.begin(xid, lsn, time) {
                     return Ok(Some(begin));
                 }
             }
@@ -259,12 +260,12 @@ impl Reading {
     }
 
     /// Counts a transaction, whether its rows are genuine or not: its number must be the same for every reader.
-    fn begin(&mut self, xid: Xid, lsn: PgLsn) -> Option<Item> {
+    fn begin(&mut self, xid: Xid, lsn: PgLsn, time: Option<CommitTime>) -> Option<Item> {
         self.xid = Some(xid);
         self.seen = Nonces::default();
         self.ord = self.ord.saturating_add(1);
         self.begun = self.ord > self.after;
-        self.begun.then_some(Item::TxBegin { ord: self.ord, xid, lsn })
+        self.begun.then_some(Item::TxBegin { ord: self.ord, xid, lsn, time })
     }
 
     /// The end of the transaction that was begun, if one was.

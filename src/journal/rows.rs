@@ -9,7 +9,7 @@ use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Row, Statement};
 
 use super::reader::ReadError;
-use super::tick::{Snapshot, Xid};
+use super::tick::{CommitTime, Snapshot, Xid};
 
 /// Places held at once.
 const PLACES: usize = 2000;
@@ -43,6 +43,7 @@ struct Place {
     /// The transaction's place in the order: its last row's.
     last: PgLsn,
     size: usize,
+    time: Option<CommitTime>,
 }
 
 /// A row.
@@ -51,6 +52,8 @@ pub(super) struct Stored {
     pub(super) lsn: PgLsn,
     /// The transaction's place in the order: its last row's.
     pub(super) last: PgLsn,
+    /// When the transaction was committed, where the server keeps that.
+    pub(super) time: Option<CommitTime>,
     pub(super) pid: u32,
     pub(super) meta: Vec<u8>,
     pub(super) data: Bytes,
@@ -92,10 +95,11 @@ impl Rows {
         let columns = "slot, ctid, xid, lsn, pg_catalog.octet_length(meta) + pg_catalog.octet_length(data) AS size";
         let sql = format!(
             "DECLARE pgcanon_places NO SCROLL CURSOR FOR \
-             SELECT slot, ctid::text, xid::text, lsn, pg_catalog.max(lsn) OVER (PARTITION BY xid), size::int8 FROM \
+             SELECT slot, ctid::text, xid::text, lsn, pg_catalog.max(lsn) OVER (PARTITION BY xid), size::int8, {} FROM \
              (SELECT {columns} FROM pgcanon.journal WHERE xid >= '{from}'{upto} UNION ALL \
              SELECT {columns} FROM pgcanon.journal WHERE xid = ANY ('{{{}}}')) AS new \
              ORDER BY 5, new.xid, lsn, slot, new.ctid",
+            CommitTime::of("new.xid::xid"),
             ended.join(",")
         );
         client.batch_execute(&sql).await?;
@@ -140,6 +144,7 @@ impl Rows {
                 xid,
                 lsn: place.lsn,
                 last: place.last,
+                time: place.time,
                 pid: row.try_get::<_, i32>(1)?.cast_unsigned(),
                 meta: row.try_get(2)?,
                 data: Bytes::copy_from_slice(row.try_get(3)?),
@@ -170,6 +175,7 @@ impl Place {
             lsn: row.try_get(3)?,
             last: row.try_get(4)?,
             size: usize::try_from(row.try_get::<_, i64>(5)?).unwrap_or(usize::MAX),
+            time: row.try_get::<_, Option<i64>>(6)?.map(CommitTime),
         })
     }
 }

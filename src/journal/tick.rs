@@ -16,6 +16,20 @@ pub struct TickId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
+/// When a transaction was committed: microseconds since 2000, as the server counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommitTime(pub i64);
+
+impl CommitTime {
+    /// SQL for that of a transaction, an `xid`, as INT8; null where the server does not keep it.
+    pub fn of(xid: &str) -> String {
+        format!(
+            "CASE WHEN pg_catalog.current_setting('track_commit_timestamp')::bool \
+             THEN ((extract(epoch FROM pg_catalog.pg_xact_commit_timestamp({xid})) - 946684800) * 1000000)::int8 END"
+        )
+    }
+}
+
 /// What a transaction that began at some moment could see (`pg_snapshot`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {

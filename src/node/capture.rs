@@ -12,8 +12,9 @@ use crate::capture::lanes::Lanes;
 use crate::catalog::load::Named;
 use crate::catalog::relation::Catalog;
 use crate::catalog::{Catalogs, ControlError, ControlSettings, Pace, Wanted};
-use crate::config::{Config, NodeName, Peer, TableRule};
+use crate::config::{Config, NodeName, Peer};
 use crate::forward::{self, Forwarder, Handle, Preparer};
+use crate::journal::aftermath::{Aftermath, AftermathOptions};
 use crate::journal::key::KeyError;
 use crate::journal::ticker::{Ticker, TickerOptions};
 use crate::journal::trim::{Passed, TrimOptions};
@@ -131,11 +132,22 @@ impl Plan {
         let catalogs = Catalogs::start(self.control.clone(), self.wanted.clone(), Pace::default());
         let Some(catalog) = catalogs.get().await else { return };
         Self::warn_of_triggers(&catalog);
-        Self::warn_of_plans(&catalog.rules);
         // Until a peer has said how far it is, it may need everything.
         let first = if self.peers.is_empty() { Passed::All } else { Passed::UpTo(TickId(0)) };
         let (all_passed, passed) = watch::channel(first);
         let ticker = Ticker::start(self.control.clone(), TickerOptions { trim: TrimOptions::new(self.retain), passed });
+        let settles = catalog.rules.iter().any(|rule| rule.settles().is_some());
+        let _aftermath = settles.then(|| {
+            Aftermath::start(AftermathOptions {
+                settings: self.control.clone(),
+                key: key.clone(),
+                author: self.author.clone(),
+                slot: ticker.slot(),
+                ticker: ticker.waker(),
+                retain: self.retain,
+                peers: self.peers.iter().map(|peer| peer.name.to_string()).collect(),
+            })
+        });
         let forwarders: Vec<Forwarder> =
             self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &key, &ticker))).collect();
         let handles: Arc<[Handle]> = forwarders.iter().map(Forwarder::handle).collect();
@@ -187,16 +199,6 @@ impl Plan {
         let settings = self.control.borrow().clone();
         let client = settings.connect().await?;
         Ok(access::key(&client, self.file_key.as_ref()).await?)
-    }
-
-    /// What rules say and this version does not do.
-    fn warn_of_plans(rules: &[TableRule]) {
-        for rule in rules {
-            let name = &rule.name;
-            if rule.conflict.is_some() {
-                warn!(rule = %name, "conflict is not used in this version: a change that meets another row is rejected");
-            }
-        }
     }
 
     /// Those that a server has which came after the proxy.

@@ -1,6 +1,7 @@
 //! The PostgreSQL wire protocol and the sockets that carry it; knows no SQL.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+pub mod array;
 pub mod error;
 pub mod extended;
 pub mod frame;

@@ -15,4 +15,5 @@ mod pgbench;
 mod queue;
 mod rules;
 mod security;
+mod settle;
 mod values;

@@ -90,6 +90,12 @@ impl Case<'_> {
             let detail = "Its replication rule says what becomes of single rows that a peer rejects.";
             return unsteady("what a peer rejects is told by its rows", detail);
         }
+        if ours.rule.settles().is_some() {
+            return unsteady(
+                "conflicts are settled by whole rows",
+                "Its replication rule settles conflicts row by row.",
+            );
+        }
         if ours.rule.filter.is_some() {
             return unsteady("the rule filters rows", "Its replication rule filters rows.");
         }

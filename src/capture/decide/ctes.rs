@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::capture::write::{AloneForm, AloneResult, BlockForm, Decision, Write};
-use crate::journal::entry::Lane;
+use crate::journal::entry::{Lane, Op};
 use crate::sql::Name;
 use crate::sql::statement::{Cte, Item, Kind, Returning, With};
 
@@ -55,10 +55,17 @@ impl<'a> Case<'a> {
         };
         let heads: Vec<_> =
             main.iter().map(|(_, r)| r).chain(writing.iter().map(|w| &w.rows)).map(|r| r.head.clone()).collect();
+        let all = || writing.iter().map(|w| &w.ours).chain(main.iter().map(|(ours, _)| *ours));
+        // A deletion has to be seen by us first.
+        let written = writing.iter().map(|w| (&w.ours, &w.rows)).chain(main.iter().map(|(ours, rows)| (*ours, rows)));
+        let deletes = |rows: &Rows| matches!(rows.head.op, Op::Delete | Op::Merge);
+        if let Some((ours, _)) = written.into_iter().find(|(ours, rows)| ours.rule.settles().is_some() && deletes(rows))
+        {
+            return Err(self.refuse(kind, ours, Why::Settled, None));
+        }
         let Some(alone) = self.hoisted(with, &writing, main.as_ref().map(|(_, rows)| rows), heads.len()) else {
             return Err(self.refuse(kind, first, Why::Parameters, None));
         };
-        let all = || writing.iter().map(|w| &w.ours).chain(main.iter().map(|(ours, _)| *ours));
         let returning = parts(kind).and_then(|(_, returning)| returning);
         let block = match &main {
             Some((_, rows)) if writing.is_empty() => self.imaged(returning, &rows.image),

@@ -31,7 +31,7 @@ pub(super) fn rows(
 ) -> Result<Option<Rows>, Why> {
     shown(ours, s)?;
     let filtered = ours.rule.filter.as_ref();
-    let whole = ours.relation.before_row_trigger || ours.rule.conflict.is_some() || filtered.is_some();
+    let whole = ours.relation.before_row_trigger || ours.rule.settles().is_some() || filtered.is_some();
     let plan = match kind {
         Kind::Insert(insert) => {
             if let Some(ConflictAction::Update { set, .. }) = insert.on_conflict.as_ref().map(|c| &c.action) {
@@ -48,7 +48,7 @@ pub(super) fn rows(
             keyed(ours)?;
             Plan {
                 op: Op::Delete,
-                columns: if filtered.is_some() { vec![] } else { others(ours, whole) },
+                columns: if filtered.is_some() && ours.rule.settles().is_none() { vec![] } else { others(ours, whole) },
                 rekeyed: false,
             }
         }
@@ -69,6 +69,9 @@ pub(super) fn rows(
         keyed(ours)?;
     }
     if plan.rekeyed {
+        if ours.rule.settles().is_some() {
+            return Err(Why::Settled);
+        }
         old_and_new(kind, statement, s)?;
     }
     plan.rows(statement, ours, s).map(Some)

@@ -171,7 +171,7 @@ impl Case<'_> {
             if rule.filter.is_some() || rule.columns.is_some() {
                 return Err("only a part of a table's rows or columns is on the other nodes");
             }
-            if rule.conflict.is_some() {
+            if rule.settles().is_some() {
                 return Err("conflicts are settled by whole rows");
             }
             if meaning.row_security || relation.rewrite_rule {

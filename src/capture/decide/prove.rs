@@ -37,7 +37,7 @@ pub(super) fn prove(kind: &Kind, ours: &Ours<'_>, s: &Surroundings<'_>) -> Resul
     if ours.rule.filter.is_some() {
         return Err("the rule filters rows");
     }
-    if ours.rule.conflict.is_some() {
+    if ours.rule.settles().is_some() {
         return Err("conflicts are settled by whole rows");
     }
     if ours.rule.on_error == OnError::Park {

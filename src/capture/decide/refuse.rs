@@ -27,6 +27,8 @@ pub(super) enum Why {
     OldNew,
     /// As many parameters as a statement may have.
     Parameters,
+    /// Conflicts are settled row by row.
+    Settled,
 }
 
 // === what a table or its rule stands against ===
@@ -79,6 +81,10 @@ pub(super) fn write(verb: &str, ours: &Ours<'_>, why: Why, locked: Option<&str>,
         Why::Parameters => (
             "It has as many parameters as a statement may have, and none is left for the journal.".to_owned(),
             "Write fewer rows at a time.".to_owned(),
+        ),
+        Why::Settled => (
+            "Its replication rule settles conflicts row by row, by keys that stay and deletions that stand alone.".to_owned(),
+            "DELETE rows in a statement of its own, and INSERT those anew whose keys are to change.".to_owned(),
         ),
     };
     refused(ours, format!("{verb} of table \"{table}\" cannot be replicated"), &detail, &hint)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::state::{ROLE_MARK, State};
+use super::state::{ORIGINS, ROLE_MARK, State};
 use super::{APPLY_ROLE, CONTROL_ROLE, InitError, Plan, Step};
 use crate::config::TableRule;
 use crate::journal::migrate::{MIGRATIONS, TABLES, VIEWS, latest};
@@ -13,7 +13,8 @@ type Rights<'a> = HashMap<(&'a str, Option<&'a str>), &'a [String]>;
 /// What the apply role needs of the schema: to note how far it is, and what it decided.
 const APPLY_RIGHTS: &[(&str, &str)] = &[
     ("progress", "SELECT, INSERT, UPDATE"),
-    ("tombstone", "SELECT, INSERT, UPDATE, DELETE"),
+    ("tombstone", "SELECT, INSERT"),
+    ("echo", "INSERT"),
     ("conflict", "SELECT, INSERT"),
     ("applied", "SELECT, INSERT, DELETE"),
     ("early", "SELECT, INSERT, DELETE"),
@@ -41,6 +42,7 @@ pub(super) fn plan(state: &State, owner: &str, rules: &[TableRule], grant: bool)
     }
     if apply {
         own_rights(state, APPLY_ROLE, APPLY_RIGHTS, schema_owner, &mut plan.further);
+        times(state, rules, &mut plan);
         let missing = ruled_rights(state, rules);
         if grant {
             plan.further.extend(missing);
@@ -54,6 +56,23 @@ pub(super) fn plan(state: &State, owner: &str, rules: &[TableRule], grant: bool)
         }
     }
     Ok(plan)
+}
+
+/// What rules that go by the time of the commit need.
+fn times(state: &State, rules: &[TableRule], plan: &mut Plan) {
+    if state.keeps_times || !rules.iter().any(|rule| rule.settles().is_some()) {
+        return;
+    }
+    let functions: Vec<String> = ORIGINS.iter().map(|name| format!("pg_catalog.{name}")).collect();
+    let sql = format!("GRANT EXECUTE ON FUNCTION {} TO {APPLY_ROLE}", functions.join(", "));
+    if state.superuser {
+        let what = format!("rights of {APPLY_ROLE} to say whose a commit is, and as of when");
+        plan.further.push(Step { what, sql, who: "a superuser".to_owned() });
+    } else {
+        plan.notes.push(format!(
+            "conflicts that are settled by the time of the commit need a superuser to run in this database: {sql}"
+        ));
+    }
 }
 
 /// Emptied by whoever rotates them.

@@ -6,6 +6,14 @@ use tokio_postgres::Client;
 
 use super::{APPLY_ROLE, CONTROL_ROLE};
 
+/// What says whose a commit is, and as of when.
+pub(super) const ORIGINS: [&str; 4] = [
+    "pg_replication_origin_oid(text)",
+    "pg_replication_origin_create(text)",
+    "pg_replication_origin_session_setup(text)",
+    "pg_replication_origin_xact_setup(pg_lsn, timestamptz)",
+];
+
 /// What marks a role as made by `init`, so that `--drop` removes no other.
 pub(super) const ROLE_MARK: &str = "made by pgcanon init";
 
@@ -14,8 +22,11 @@ pub(super) const ROLE_MARK: &str = "made by pgcanon init";
 pub(in crate::cluster) struct State {
     /// Who is connected.
     pub(super) user: String,
+    pub(super) superuser: bool,
     /// A superuser, or one who may CREATE ROLE.
     pub(super) makes_roles: bool,
+    /// Whether the apply role may say whose a commit is, and as of when.
+    pub(super) keeps_times: bool,
     pub(super) database: String,
     pub(super) database_owner: String,
     /// Whether the role is there that the schema is to belong to.
@@ -62,7 +73,7 @@ SELECT current_user::text, r.rolsuper OR r.rolcreaterole, d.datname::text, pg_ca
     EXISTS (SELECT FROM pg_catalog.pg_roles AS o WHERE o.rolname = $1::text),
     (SELECT pg_catalog.pg_get_userbyid(n.nspowner)::text FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'pgcanon'),
     EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'pgcanon' AND c.relname = 'migration')
+        WHERE n.nspname = 'pgcanon' AND c.relname = 'migration'), r.rolsuper
 FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
 WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()";
 
@@ -100,6 +111,7 @@ impl State {
             database_owner: who.try_get(3)?,
             owner_exists: who.try_get(4)?,
             schema_owner: who.try_get(5)?,
+            superuser: who.try_get(7)?,
             ..Self::default()
         };
         if who.try_get(6)? {
@@ -109,6 +121,12 @@ impl State {
         let groups = [CONTROL_ROLE, APPLY_ROLE].as_slice();
         for row in client.query(ROLES, &[&groups, &ROLE_MARK]).await? {
             state.roles.push(Role { name: row.try_get(0)?, made_here: row.try_get(1)? });
+        }
+        if state.has_role(APPLY_ROLE) {
+            let sql = "SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege($1, f.name, 'EXECUTE')) \
+                FROM pg_catalog.unnest($2::text[]) AS f(name)";
+            let functions: Vec<String> = ORIGINS.iter().map(|name| format!("pg_catalog.{name}")).collect();
+            state.keeps_times = client.query_one(sql, &[&APPLY_ROLE, &functions]).await?.try_get(0)?;
         }
         for row in client.query(GRANTS, &[&groups]).await? {
             state.grants.push(Grant {

@@ -141,11 +141,11 @@ peers = ["b", "c"]
 rename = { b = "remote.rmt.test" }
 columns = ["pk1", "info"]
 where = "info is not null"
-delivery = "atomic"
+delivery = "ack"
 ack_timeout = "2s"
 on_error = "park"
 triggers = "skip"
-conflict = { resolve = "node", by = "column:mod:time", prefer = "a" }
+conflict = { resolve = "first", by = "column:mod:time", prefer = "a" }
 unreplicable = "warn"
 ddl = "local"
 [[table]]
@@ -158,12 +158,12 @@ conflict = { resolve = "last" }
     let name = |n| NodeName::new(n).unwrap();
     assert_eq!(one.peers, Some(vec![name("b"), name("c")]));
     assert_eq!(one.rename[&name("b")], TableName { schema: "remote".into(), table: "rmt.test".into() });
-    assert_eq!(one.delivery, Delivery::Atomic(Duration::from_secs(2)));
+    assert_eq!(one.delivery, Delivery::Ack(Duration::from_secs(2)));
     assert_eq!((one.on_error, one.triggers), (OnError::Park, Some(Triggers::Skip)));
     assert_eq!((one.unreplicable, one.ddl), (Unreplicable::Warn, Ddl::Local));
     assert_eq!(
         one.conflict,
-        Some(Conflict { resolve: Resolve::Node, by: ResolveBy::Column("mod:time".into()), prefer: Some(name("a")) })
+        Some(Conflict { resolve: Resolve::First, by: ResolveBy::Column("mod:time".into()), prefer: Some(name("a")) })
     );
     assert_eq!((all.name.is_exact(), all.peers.as_deref(), all.triggers), (false, Some(&[][..]), None));
     assert_eq!(all.conflict, Some(Conflict { resolve: Resolve::Last, by: ResolveBy::CommitTime, prefer: None }));

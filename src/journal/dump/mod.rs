@@ -117,7 +117,7 @@ async fn print(reader: &mut Reader, tick: Option<&Tick>, form: &mut impl Form) -
     let mut at = At { tick: id, timeline, ord: 0, xid: Xid(0), lsn: PgLsn::from(0) };
     while let Some(item) = reader.next().await? {
         match item {
-            Item::TxBegin { ord, xid, lsn } => {
+            Item::TxBegin { ord, xid, lsn, .. } => {
                 at = At { ord, xid, lsn, ..at };
                 form.begin(&at)?;
             }
@@ -171,6 +171,7 @@ fn extra_word(extra: Extra) -> &'static str {
         Extra::Filter => "filter",
         Extra::Action => "action",
         Extra::ActionAndFilter => "action_and_filter",
+        Extra::Version => "version",
     }
 }
 

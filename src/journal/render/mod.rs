@@ -124,11 +124,7 @@ impl Renderer {
             if c.text { "pg_catalog.text".to_owned() } else { c.type_name.clone() }
         };
         let types: Vec<String> = head.columns.iter().map(spelled).collect();
-        let extra = match head.extra {
-            Extra::None => 0,
-            Extra::Filter | Extra::Action => 1,
-            Extra::ActionAndFilter => 2,
-        };
+        let extra = head.extra.width();
         if images.iter().any(|image| image.values.len() != types.len().saturating_add(extra)) {
             return Ok(vec![Rendered::note(format!("rows of {name} that are not what their head says"))]);
         }
@@ -178,7 +174,7 @@ fn asked(head: &Head, image: &Image<'_>) -> (Op, Option<bool>) {
         _ => Op::Update,
     };
     match head.extra {
-        Extra::None => (head.op, None),
+        Extra::None | Extra::Version => (head.op, None),
         Extra::Filter => (head.op, filter(0)),
         Extra::Action => (action(), None),
         Extra::ActionAndFilter => (action(), filter(1)),

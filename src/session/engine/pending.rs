@@ -22,6 +22,16 @@ pub(super) enum PendingError {
 pub(super) struct Pending {
     batch: Vec<u8>,
     spill: Option<Spill>,
+    graves: Vec<Grave>,
+}
+
+/// A row that was deleted, and is to stay so (§8); with no key all of its table.
+#[derive(Debug)]
+pub(super) struct Grave {
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) key: Vec<u8>,
+    pub(super) number: Option<i64>,
 }
 
 /// Whole batches, each behind its length.
@@ -39,6 +49,16 @@ impl Pending {
             Spill::add(&mut self.spill, &batch)?;
         }
         Ok(encode_entry(&mut self.batch, head, body)?)
+    }
+
+    /// Comes with an entry.
+    pub(super) fn bury(&mut self, grave: Grave) {
+        self.graves.push(grave);
+    }
+
+    /// Takes what goes beside the next journal rows.
+    pub(super) fn take_graves(&mut self) -> Vec<Grave> {
+        std::mem::take(&mut self.graves)
     }
 
     pub(super) fn is_empty(&self) -> bool {

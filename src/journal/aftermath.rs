@@ -1,0 +1,141 @@
+//! What settled conflicts leave behind (§8): versions that have won go out again, to those who may not know them any more, and
+//! what has been remembered for long enough is forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+use super::codec::put_entry;
+use super::key::Key;
+use super::meta::{Appender, Author};
+use super::ticker::Waker;
+use crate::catalog::{ControlError, ControlSettings, server_words};
+
+/// One proxy of a node does it: the advisory lock ("pgca" and 3) among the database's own.
+const LOCK: &str = "1885823841, 3";
+/// How often is looked for versions that have won.
+const LOOK: Duration = Duration::from_millis(50);
+/// Versions that go out together.
+const MANY: i64 = 200;
+/// How often is looked for what can be forgotten.
+const CARE: Duration = Duration::from_secs(30);
+/// Decisions are kept for so long.
+const RECORDS: &str = "7 days";
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What it takes.
+#[derive(Clone)]
+pub struct AftermathOptions {
+    pub settings: watch::Receiver<Arc<ControlSettings>>,
+    pub key: Key,
+    pub author: Arc<Author>,
+    pub slot: watch::Receiver<i16>,
+    pub ticker: Waker,
+    /// `node.retain`
+    pub retain: Duration,
+    /// Who may still send changes that are older than a deletion.
+    pub peers: Vec<String>,
+}
+
+/// It ends with this handle.
+#[derive(Debug)]
+pub struct Aftermath(JoinHandle<()>);
+
+impl Drop for Aftermath {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Connect(#[from] ControlError),
+    #[error("{}", server_words(.0))]
+    Server(#[from] tokio_postgres::Error),
+    #[error("a version that has won is longer than the journal can hold")]
+    TooLong,
+}
+
+impl Aftermath {
+    /// Starts it on the current runtime; it connects, and connects again, until the handle is dropped.
+    pub fn start(options: AftermathOptions) -> Self {
+        Self(tokio::spawn(async move {
+            let mut told = String::new();
+            loop {
+                let Err(trouble) = session(&options).await;
+                let words = trouble.to_string();
+                if words != told {
+                    tracing::warn!(error = words, "what conflicts have left behind is not looked after");
+                    told = words;
+                }
+                sleep(RETRY).await;
+            }
+        }))
+    }
+}
+
+async fn session(o: &AftermathOptions) -> Result<std::convert::Infallible, Trouble> {
+    let settings = o.settings.borrow().clone();
+    let client = settings.connect().await?;
+    // What goes out is needed no sooner than it is there.
+    client.batch_execute("SET search_path = ''; SET synchronous_commit = off; SET statement_timeout = 0").await?;
+    let lock = format!("SELECT pg_catalog.pg_try_advisory_lock({LOCK})");
+    while !client.query_one(&lock, &[]).await?.try_get::<_, bool>(0)? {
+        sleep(RETRY).await;
+    }
+    let pid: i32 = client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
+    let appender = Appender::new(o.key.clone(), o.author.clone(), pid.cast_unsigned());
+    let mut care = Instant::now();
+    loop {
+        if care <= Instant::now() {
+            forget(&client, o).await?;
+            care = Instant::now() + CARE;
+        }
+        if send(&client, &appender, o).await? < MANY {
+            sleep(LOOK).await;
+        }
+    }
+}
+
+/// Journals versions that have won, each in a transaction of its own, as it has a time of its own. How many there were.
+async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Result<i64, Trouble> {
+    let rows = client.query("SELECT id, head, image FROM pgcanon.echo ORDER BY id LIMIT $1", &[&MANY]).await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    let slot = *o.slot.borrow();
+    let sql = format!(
+        "WITH gone AS (DELETE FROM pgcanon.echo WHERE id = $1 RETURNING 1) \
+         INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $2, $3 FROM gone"
+    );
+    let statement = client.prepare(&sql).await?;
+    let mut made = Vec::new();
+    for row in &rows {
+        let mut data = Vec::new();
+        put_entry(&mut data, row.try_get(1)?, row.try_get(2)?).map_err(|_| Trouble::TooLong)?;
+        made.push((row.try_get::<_, i64>(0)?, appender.own(&data), data));
+    }
+    try_join_all(made.iter().map(async |(id, meta, data)| client.execute(&statement, &[id, meta, data]).await)).await?;
+    o.ticker.wake();
+    Ok(i64::try_from(rows.len()).unwrap_or(MANY))
+}
+
+/// Forgets decisions that are old, and deletions that nobody can overlook any more: old, while all peers are there to send what
+/// is older.
+async fn forget(client: &Client, o: &AftermathOptions) -> Result<(), Trouble> {
+    let sql = format!("DELETE FROM pgcanon.conflict WHERE decided < pg_catalog.now() - '{RECORDS}'::interval");
+    client.execute(&sql, &[]).await?;
+    let sql = "DELETE FROM pgcanon.tombstone WHERE deleted < pg_catalog.now() - pg_catalog.make_interval(secs => $1) \
+        AND NOT EXISTS (SELECT FROM pg_catalog.unnest($2::text[]) AS p(name) WHERE NOT EXISTS ( \
+            SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = pg_catalog.current_database() \
+            AND a.application_name = 'pgcanon:' || p.name \
+            AND a.backend_start < pg_catalog.now() - pg_catalog.make_interval(secs => $1 / 2)))";
+    client.execute(sql, &[&o.retain.as_secs_f64(), &o.peers]).await?;
+    Ok(())
+}

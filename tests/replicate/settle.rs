@@ -1,0 +1,270 @@
+//! Conflicts that end the same everywhere (§8): nodes change the same rows while they cannot hear each other, and are equal
+//! afterwards.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::common::cluster::PG15_BIN;
+use crate::common::{Pg, eventually, proc, proxy};
+use crate::mesh::{Member, Mesh, server};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+const TABLE: &str = "create table mm (id int primary key, info text, mod_time timestamptz); create table other (id int primary key, v text)";
+
+const NODES: [&str; 3] = ["a", "b", "c"];
+
+fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
+    let rules = format!("[[table]]\nname = \"public.mm\"\nconflict = {conflict}\n[[table]]\nname = \"public.other\"\n");
+    Mesh::start(
+        nodes
+            .iter()
+            .map(|name| Member::new(name, server(Pg::V15, name.chars().next().unwrap_or('a')), tables, &rules))
+            .collect(),
+    )
+}
+
+fn console(mesh: &Mesh, node: &str, sql: &str) {
+    let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
+    let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Nobody hears anybody.
+fn part(mesh: &Mesh) {
+    everybody(mesh, "pause");
+}
+
+fn join(mesh: &Mesh) {
+    everybody(mesh, "resume");
+}
+
+fn everybody(mesh: &Mesh, what: &str) {
+    for node in mesh.names() {
+        for peer in mesh.names().filter(|peer| *peer != node) {
+            console(mesh, node, &format!("{what} {peer}"));
+        }
+    }
+}
+
+fn rows(mesh: &Mesh, node: &str) -> String {
+    mesh.node(node).sql("select string_agg(id || ':' || coalesce(info, '-'), ' ' order by id) from mm")
+}
+
+/// All are equal, and nobody has anything to say any more.
+fn equal(mesh: &Mesh) -> String {
+    let quiet = || {
+        mesh.settle();
+        let echoes = mesh.names().all(|node| mesh.node(node).sql("select count(*) from pgcanon.echo") == "0");
+        let all: Vec<String> = mesh
+            .names()
+            .map(|node| {
+                mesh.node(node).sql("select count(*) || ' ' || coalesce(sum(hashtext(t.*::text)), 0) from mm t")
+            })
+            .collect();
+        (echoes && all.windows(2).all(|two| two[0] == two[1])).then_some(())
+    };
+    eventually("all nodes to be equal", quiet);
+    for node in mesh.names() {
+        assert_eq!(mesh.node(node).sql("select count(*) from pgcanon.error_queue"), "0", "{node}");
+    }
+    rows(mesh, "a")
+}
+
+const LAST: &str = "{ resolve = \"last\", by = \"commit_time\", prefer = \"b\" }";
+
+#[test]
+fn the_later_version_wins_on_every_node() {
+    let mesh = mesh(&NODES[..2], TABLE, LAST);
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    a.ok("insert into mm select i, 'old' from generate_series(1, 9) i");
+    assert_eq!(equal(&mesh), "1:old 2:old 3:old 4:old 5:old 6:old 7:old 8:old 9:old");
+    // What one has seen of the other is no conflict.
+    b.ok("update mm set info = 'seen' where id = 9");
+    a.ok("insert into other values (1, 'x')");
+    equal(&mesh);
+    a.ok("update mm set info = 'seen, too' where id = 9");
+    equal(&mesh);
+    part(&mesh);
+    a.ok("update mm set info = 'a' where id = 1");
+    b.ok("update mm set info = 'b' where id = 1");
+    b.ok("update mm set info = 'b' where id = 2");
+    a.ok("update mm set info = 'a' where id = 2");
+    a.ok("insert into mm values (20, 'a')");
+    b.ok("insert into mm values (20, 'b')");
+    a.ok("delete from mm where id = 3");
+    b.ok("update mm set info = 'newer than its end' where id = 3");
+    b.ok("update mm set info = 'older than its end' where id = 4");
+    a.ok("delete from mm where id = 4");
+    a.ok("delete from mm where id = 5");
+    b.ok("delete from mm where id = 5");
+    a.ok("delete from mm where id = 6; insert into mm values (6, 'again')");
+    b.ok("begin; update mm set info = 'x' where id = 7; update mm set info = 'b7' where id = 7; delete from mm where id = 8; \
+          insert into mm values (8, 'b8'); commit");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "1:b 2:a 3:newer than its end 6:again 7:b7 8:b8 9:seen, too 20:b");
+    let decided = "select string_agg(kind || ' ' || decision, ', ' order by kind, decision) from (select distinct kind, decision \
+        from pgcanon.conflict) as decided";
+    assert_eq!(
+        mesh.node("a").sql(decided),
+        "deleted kept, insert_exists applied, update_differs kept, update_missing applied"
+    );
+    assert_eq!(mesh.node("b").sql(decided), "delete_differs kept, insert_exists kept, update_differs kept");
+    let record = mesh.node("b").sql(
+        "select origin, nsp_name, table_name, stored->>'info', incoming->>'info', stored_origin, stored_time > incoming_time \
+         from pgcanon.conflict where incoming->>'id' = '1'",
+    );
+    assert_eq!(record, "a|public|mm|b|a|b|t");
+}
+
+#[test]
+fn an_empty_table_stays_empty_but_for_what_is_newer() {
+    let mesh = mesh(&NODES[..2], TABLE, LAST);
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    a.ok("insert into mm select i, 'old' from generate_series(1, 9) i");
+    equal(&mesh);
+    part(&mesh);
+    b.ok("update mm set info = 'before' where id = 1");
+    a.ok("truncate mm");
+    b.ok("update mm set info = 'after' where id = 2; insert into mm values (10, 'after')");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "2:after 10:after");
+}
+
+#[test]
+fn the_first_version_stays() {
+    let mesh = mesh(&NODES[..2], TABLE, "{ resolve = \"first\" }");
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    part(&mesh);
+    b.ok("insert into mm values (1, 'b')");
+    a.ok("insert into mm values (1, 'a'), (2, 'a')");
+    b.ok("insert into mm values (2, 'b')");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "1:b 2:a");
+    a.ok("delete from mm where id = 1");
+    assert_eq!(equal(&mesh), "2:a");
+    b.ok("insert into mm values (1, 'b again')");
+    assert_eq!(equal(&mesh), "1:b again 2:a");
+}
+
+#[test]
+fn the_preferred_node_wins() {
+    let mesh = mesh(&NODES[..2], TABLE, "{ resolve = \"node\", prefer = \"a\" }");
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    part(&mesh);
+    a.ok("insert into mm values (1, 'a')");
+    b.ok("insert into mm values (1, 'b'), (2, 'b')");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "1:a 2:b");
+}
+
+#[test]
+fn a_column_says_which_version_is_the_later_one() {
+    let mesh = mesh(&NODES[..2], TABLE, "{ resolve = \"last\", by = \"column:mod_time\" }");
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    a.ok("insert into mm select i, 'old', '2020-01-01' from generate_series(1, 6) i");
+    equal(&mesh);
+    part(&mesh);
+    a.ok("update mm set info = 'a', mod_time = '2024-02-01' where id in (1, 2)");
+    b.ok("update mm set info = 'b', mod_time = '2024-01-01' where id = 1; update mm set info = 'b', mod_time = '2024-03-01' where id = 2");
+    a.ok("delete from mm where id in (3, 4)");
+    b.ok("update mm set info = 'newer', mod_time = '2020-01-02' where id = 3; update mm set info = 'as old' where id = 4");
+    a.ok("update mm set info = 'same a' where id = 5");
+    b.ok("update mm set info = 'same b' where id = 5");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "1:a 2:b 3:newer 5:same b 6:old");
+}
+
+#[test]
+fn every_unique_key_is_settled() {
+    let tables = "create table mm (id int primary key, info text unique, n int)";
+    let mesh = mesh(&NODES, tables, LAST);
+    part(&mesh);
+    mesh.client("a").ok("insert into mm values (1, 'x', 1), (2, 'y', 1)");
+    mesh.client("b").ok("insert into mm values (3, 'x', 2), (4, 'z', 2)");
+    mesh.client("c").ok("insert into mm values (4, 'y', 3), (5, 'w', 3)");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "3:x 4:y 5:w");
+}
+
+/// Scenario C: every node writes every row, all at once.
+fn three_masters(conflict: &str, meanwhile: impl FnOnce(&Mesh)) {
+    let seconds = std::env::var("SETTLE_SECONDS").unwrap_or_else(|_| "5".to_owned());
+    let mesh = mesh(&NODES, TABLE, conflict);
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = |k: usize| {
+        let upsert = format!(
+            "insert into mm select 3*(random()*10000)::int + {k}, md5(random()::text), now() on conflict (id) do update set \
+             info = excluded.info, mod_time = clock_timestamp();\n"
+        );
+        let update = "\\set id random(1, 30000)\nupdate mm set info = md5(random()::text), mod_time = clock_timestamp() where id = :id;\n";
+        let delete = "\\set id random(1, 30000)\ndelete from mm where id = :id;\n";
+        let text = [upsert.repeat(5), update.repeat(5), delete.repeat(2)].concat();
+        let path = dir.path().join(format!("{k}.sql"));
+        std::fs::write(&path, text).expect("a script");
+        path
+    };
+    let scripts: Vec<_> = (0..3).map(script).collect();
+    std::thread::scope(|scope| {
+        for (name, script) in NODES.iter().zip(&scripts) {
+            let node = mesh.node(name);
+            let mut pgbench = Command::new(format!("{PG15_BIN}/pgbench"));
+            pgbench.args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &node.proxy.port().to_string(),
+                "-U",
+                "postgres",
+                "-n",
+                "-M",
+                "prepared",
+            ]);
+            pgbench
+                .args(["-c", "10", "-j", "2", "--max-tries=100", "-T", &seconds, "-f"])
+                .arg(script)
+                .arg(&node.database);
+            scope.spawn(move || {
+                let printed = proc::run(&mut pgbench, LIMIT * 4);
+                assert!(printed.contains("number of failed transactions: 0"), "{printed}");
+                let tps = printed.lines().find(|line| line.starts_with("tps")).unwrap_or_default();
+                eprintln!("{name}: {tps}");
+            });
+        }
+        meanwhile(&mesh);
+    });
+    let start = std::time::Instant::now();
+    equal(&mesh);
+    let conflicts: Vec<String> =
+        NODES.iter().map(|n| mesh.node(n).sql("select count(*) from pgcanon.conflict")).collect();
+    eprintln!("{conflict}: equal {:?} after the load; conflicts {conflicts:?}", start.elapsed());
+}
+
+#[test]
+fn c1_three_masters_and_the_last_commit_wins() {
+    three_masters(LAST, |_| {});
+}
+
+#[test]
+fn c2_three_masters_and_the_first_commit_wins() {
+    three_masters("{ resolve = \"first\", by = \"commit_time\", prefer = \"b\" }", |_| {});
+}
+
+#[test]
+fn c3_three_masters_and_a_column_decides() {
+    three_masters("{ resolve = \"last\", by = \"column:mod_time\" }", |_| {});
+}
+
+#[test]
+fn c4_three_masters_one_of_which_is_cut_off_for_a_while() {
+    three_masters(LAST, |mesh| {
+        for (node, peer) in [("a", "c"), ("b", "c"), ("c", "a"), ("c", "b")] {
+            console(mesh, node, &format!("pause {peer}"));
+        }
+        let writes = "select count(*) > 50 from mm";
+        eventually("much to be written", || (mesh.node("c").sql(writes) == "t").then_some(()));
+        for (node, peer) in [("a", "c"), ("b", "c"), ("c", "a"), ("c", "b")] {
+            console(mesh, node, &format!("resume {peer}"));
+        }
+    });
+}
