@@ -14,6 +14,7 @@ pub struct Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "base", sql: include_str!("schema/0001_base.sql") },
     Migration { version: 2, name: "forward", sql: include_str!("schema/0002_forward.sql") },
+    Migration { version: 3, name: "sequences", sql: include_str!("schema/0003_sequences.sql") },
 ];
 
 /// Every table of the schema, each after those that reference it: what `init --drop` removes.
@@ -29,6 +30,7 @@ pub const TABLES: &[&str] = &[
     "peer",
     "applied",
     "early",
+    "sequence",
 ];
 
 /// Its views.
