@@ -15,6 +15,14 @@ pub(super) struct Fed {
     sequence: Sequence,
 }
 
+impl Fed {
+    /// Children by inheritance travel by their ancestor's rule under their own name.
+    fn name_on(&self, peer: &Peer) -> &TableName {
+        let named = self.rule.name.matches(&self.table.schema, &self.table.table);
+        self.rule.rename.get(&peer.name).filter(|_| named).unwrap_or(&self.table)
+    }
+}
+
 /// What two nodes hand out for one column.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Keys {
@@ -46,8 +54,7 @@ pub(super) async fn here(client: &Client, catalog: &Catalog) -> Result<Vec<Fed>,
 /// How they get on with what the peer's sequences make.
 pub(super) async fn compare(here: &[Fed], peer: &Peer, client: &Client) -> Result<Keys, tokio_postgres::Error> {
     let travel = here.iter().filter(|fed| fed.rule.peers.as_ref().is_none_or(|peers| peers.contains(&peer.name)));
-    let pairs: Vec<(&Fed, &TableName)> =
-        travel.map(|fed| (fed, fed.rule.rename.get(&peer.name).unwrap_or(&fed.table))).collect();
+    let pairs: Vec<(&Fed, &TableName)> = travel.map(|fed| (fed, fed.name_on(peer))).collect();
     if pairs.is_empty() {
         return Ok(Keys::None);
     }
