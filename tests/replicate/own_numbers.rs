@@ -31,7 +31,7 @@ insert into memo (node) values (:node), (:node);
 const EACH: u32 = 4 * 40;
 
 /// `pgcanon init --sequences` on all; then pgbench through all proxies at once.
-fn insert_everywhere(nodes: &[(&str, Pg)]) {
+fn insert_everywhere(nodes: &[(&'static str, Pg)]) {
     let rules = "[[table]]\nname = \"public.*\"\n";
     let member = |(name, pg): &(&'static str, Pg)| {
         let which = name.chars().next().expect("a name");

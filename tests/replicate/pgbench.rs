@@ -32,7 +32,7 @@ fn load(node: &Node, how: &[&str]) {
     assert!(printed.contains("number of failed transactions: 0"), "{printed}");
 }
 
-fn mesh(nodes: &[(&str, Pg)]) -> Mesh {
+fn mesh(nodes: &[(&'static str, Pg)]) -> Mesh {
     let rules = "[[table]]\nname = \"public.pgbench_*\"\n";
     // Each has a server of its own.
     let member = |(name, pg): &(&'static str, Pg)| {
