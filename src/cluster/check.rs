@@ -3,8 +3,10 @@
 use tokio_postgres::Client;
 
 use crate::catalog::load::{Named, load};
+use crate::catalog::relation::Catalog;
 use crate::catalog::{ControlError, ControlSettings, server_words};
 use crate::cluster::init::APPLY_ROLE;
+use crate::cluster::keys::{self, Fed, Keys};
 use crate::config::{Auth, Config, Peer};
 use crate::session::{Settings, listens_beyond_this_machine, liveness};
 use crate::wire::tls::TlsError;
@@ -43,6 +45,7 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, TlsError> {
         Ok(true) => Warning("server: lets in anybody who comes from this machine (trust in pg_hba.conf)".into()),
     });
     let mut here = None;
+    let mut keys = Vec::new();
     if let Some(conninfo) = &config.node.control {
         let control = ControlSettings::load(conninfo, config.node.connect_timeout, liveness(&config.node))?;
         findings.push(match control.server_version().await {
@@ -52,7 +55,7 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, TlsError> {
         if let Ok(client) = control.connect().await {
             here = identity(&client).await.ok();
             if !config.tables.is_empty() {
-                findings.push(triggers(&client, config).await);
+                keys = check_tables(&client, config, &mut findings).await;
             }
         }
         if config.node.auth == Auth::Scram {
@@ -69,30 +72,62 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, TlsError> {
     }
     for peer in &config.peers {
         let settings = ControlSettings::load(&peer.connect, config.node.connect_timeout, liveness(&config.node))?;
-        findings.push(check_peer(peer, &settings, here.as_ref()).await);
+        check_peer(peer, &settings, here.as_ref(), &keys, &mut findings).await;
     }
     Ok(findings)
 }
 
-/// Whether changes could be brought there: one that is away now need not be away later.
-async fn check_peer(peer: &Peer, settings: &ControlSettings, here: Option<&Identity>) -> Finding {
-    let (name, role) = (&peer.name, peer.connect.user.as_deref().unwrap_or_default());
-    let client = match settings.connect().await {
-        Ok(client) => client,
-        Err(ControlError::Connect(e)) => return Warning(format!("peer {name}: {e}")),
-        Err(ControlError::Query(e)) => return Failed(format!("peer {name}: {}", server_words(&e))),
-        Err(e) => return Failed(format!("peer {name}: {e}")),
-    };
-    if here.is_some() && here == identity(&client).await.ok().as_ref() {
-        return Failed(format!("peer {name}: `connect` leads to this node itself"));
+/// Whether changes could be brought there, and which would then be in each other's way.
+async fn check_peer(
+    peer: &Peer,
+    settings: &ControlSettings,
+    here: Option<&Identity>,
+    keys: &[Fed],
+    findings: &mut Vec<Finding>,
+) {
+    match reach_peer(peer, settings, here).await {
+        Ok(client) => {
+            let role = peer.connect.user.as_deref().unwrap_or_default();
+            findings.push(Fine(format!("peer {}: takes changes from role {role}", peer.name)));
+            check_keys(peer, &client, keys, findings).await;
+        }
+        Err(finding) => findings.push(finding),
     }
-    let asked = client.query_one("SELECT pg_catalog.count(*) FROM pgcanon.progress WHERE false", &[]).await;
-    match asked {
-        Ok(_) => Fine(format!("peer {name}: takes changes from role {role}")),
-        Err(e) => Failed(format!(
+}
+
+/// A connection to a peer that takes changes: one that is away now need not be away later.
+async fn reach_peer(peer: &Peer, settings: &ControlSettings, here: Option<&Identity>) -> Result<Client, Finding> {
+    let (name, role) = (&peer.name, peer.connect.user.as_deref().unwrap_or_default());
+    let client = settings.connect().await.map_err(|e| match e {
+        ControlError::Connect(e) => Warning(format!("peer {name}: {e}")),
+        ControlError::Query(e) => Failed(format!("peer {name}: {}", server_words(&e))),
+        e => Failed(format!("peer {name}: {e}")),
+    })?;
+    if here.is_some() && here == identity(&client).await.ok().as_ref() {
+        return Err(Failed(format!("peer {name}: `connect` leads to this node itself")));
+    }
+    match client.query_one("SELECT pg_catalog.count(*) FROM pgcanon.progress WHERE false", &[]).await {
+        Ok(_) => Ok(client),
+        Err(e) => Err(Failed(format!(
             "peer {name}: {}; there `pgcanon init` and, as a superuser, GRANT {APPLY_ROLE} TO {role} are missing",
             server_words(&e)
-        )),
+        ))),
+    }
+}
+
+/// Whether both nodes hand out the same keys. Nobody knows whether applications write on both, so that it is no failure.
+async fn check_keys(peer: &Peer, client: &Client, keys: &[Fed], findings: &mut Vec<Finding>) {
+    let name = &peer.name;
+    match keys::compare(keys, peer, client).await {
+        Err(e) => findings.push(Failed(format!("peer {name}: sequences: {}", server_words(&e)))),
+        Ok(Keys::None) => {}
+        Ok(Keys::Apart) => findings.push(Fine(format!("peer {name}: hands out other keys than this node"))),
+        Ok(Keys::Same(columns)) => findings.extend(columns.into_iter().map(|column| {
+            Warning(format!(
+                "peer {name}: both nodes will hand out the same keys for {column}; unless applications write on one of them \
+                 only: `pgcanon init --sequences` on both"
+            ))
+        })),
     }
 }
 
@@ -101,12 +136,26 @@ async fn identity(client: &Client) -> Result<Identity, tokio_postgres::Error> {
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
+/// What the catalog says about the rules; gives the keys that this node hands out.
+async fn check_tables(client: &Client, config: &Config, findings: &mut Vec<Finding>) -> Vec<Fed> {
+    let catalog = match load(client, &config.tables, &Named::from(config)).await {
+        Ok(catalog) => catalog,
+        Err(e) => {
+            findings.push(Failed(format!("tables: {e}")));
+            return Vec::new();
+        }
+    };
+    findings.push(triggers(&catalog));
+    keys::here(client, &catalog).await.unwrap_or_else(|e| {
+        findings.push(Failed(format!("sequences: {}", server_words(&e))));
+        Vec::new()
+    })
+}
+
 /// Whether the rules say what becomes of triggers (§6).
-async fn triggers(client: &Client, config: &Config) -> Finding {
-    let decided = load(client, &config.tables, &Named::from(config)).await.map(|c| c.triggers_are_decided());
-    match decided {
-        Err(e) => Failed(format!("tables: {e}")),
-        Ok(Err(e)) => Failed(format!("tables: {e} `run` will refuse to start")),
-        Ok(Ok(())) => Fine("tables: their rules say what becomes of triggers on the peers".into()),
+fn triggers(catalog: &Catalog) -> Finding {
+    match catalog.triggers_are_decided() {
+        Err(e) => Failed(format!("tables: {e} `run` will refuse to start")),
+        Ok(()) => Fine("tables: their rules say what becomes of triggers on the peers".into()),
     }
 }

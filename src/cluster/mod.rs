@@ -4,3 +4,5 @@ pub mod check;
 pub mod classify;
 pub mod demo;
 pub mod init;
+mod keys;
+mod sequences;

@@ -15,6 +15,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "base", sql: include_str!("schema/0001_base.sql") },
     Migration { version: 2, name: "forward", sql: include_str!("schema/0002_forward.sql") },
     Migration { version: 3, name: "conflicts", sql: include_str!("schema/0003_conflicts.sql") },
+    Migration { version: 4, name: "sequences", sql: include_str!("schema/0004_sequences.sql") },
 ];
 
 /// Every table of the schema, each after those that reference it: what `init --drop` removes.
@@ -31,6 +32,7 @@ pub const TABLES: &[&str] = &[
     "applied",
     "early",
     "echo",
+    "sequence",
 ];
 
 /// Its views.

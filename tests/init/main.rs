@@ -7,6 +7,7 @@ mod make;
 mod peers;
 mod remove;
 mod rights;
+mod sequences;
 
 use std::process::Command;
 

@@ -11,6 +11,7 @@ mod kinds;
 mod mesh;
 mod names;
 mod one_table;
+mod own_numbers;
 mod pgbench;
 mod queue;
 mod rules;

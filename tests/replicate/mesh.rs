@@ -166,6 +166,17 @@ impl Mesh {
         }
     }
 
+    /// Asserts that nothing was in anybody's way: nothing waits in a queue, and no conflict was decided.
+    pub(crate) fn assert_without_conflict(&self) {
+        for name in self.names() {
+            let found = self.node(name).sql(
+                "select 'waits: ' || concat_ws(' ', dst_server, table_name, dst_query, message) from pgcanon.error_queue \
+                 union all select 'conflict: ' || concat_ws(' ', origin, table_name, kind, decision) from pgcanon.conflict",
+            );
+            assert_eq!(found, "", "on {name}");
+        }
+    }
+
     /// How many rows a node's journal has: what peers have applied there is not among them.
     pub(crate) fn journal_rows(&self, name: &str) -> u64 {
         self.node(name).sql("select count(*) from pgcanon.journal").parse().expect("a number")

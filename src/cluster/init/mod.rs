@@ -5,18 +5,21 @@
 
 mod plan;
 mod remove;
+mod sequences;
 mod state;
 
 use std::fmt;
 
 use tokio_postgres::error::SqlState;
 
+use crate::catalog::load::CatalogError;
 use crate::catalog::{ControlError, ControlSettings};
-use crate::config::{Config, ConnInfo, TableRule};
+use crate::config::{Config, ConnInfo};
 use crate::session::liveness;
 use crate::sql::quote::quoted;
 use crate::wire::tls::TlsError;
 
+pub use sequences::{BY_NODES, Sequences};
 pub(super) use state::State;
 
 /// The group of those who run and steer proxies of this node.
@@ -39,6 +42,8 @@ pub struct Options {
     pub remove: bool,
     /// Let the apply role write the tables that the rules name.
     pub grant: bool,
+    /// Give this node its own numbers of the ruled tables' sequences, or take that back; none leaves them alone.
+    pub sequences: Option<Sequences>,
 }
 
 /// Why nothing could be done at all.
@@ -64,6 +69,15 @@ pub enum InitError {
     Foreign { database: String },
     #[error("schema pgcanon has version {there}, made by a newer pgcanon; this one knows up to {known}")]
     Newer { there: i32, known: i32 },
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(
+        "the configuration has no [[peer]], so that nobody can say how many nodes share the numbers, and which of them this one \
+         is; say so: --sequences=STEP:OFFSET"
+    )]
+    NodesUnknown,
+    #[error("--sequences={step}: the configuration has {nodes} nodes, of which two would hand out the same numbers")]
+    TooFewNumbers { step: i64, nodes: i64 },
 }
 
 /// One statement, or a few that belong together.
@@ -83,6 +97,8 @@ pub struct Plan {
     pub core: Vec<Step>,
     /// One by one; what fails leaves the others.
     pub further: Vec<Step>,
+    /// What was asked for and cannot be done.
+    pub refused: Vec<String>,
     pub notes: Vec<String>,
 }
 
@@ -104,8 +120,9 @@ impl fmt::Display for Plan {
             writeln!(f, "COMMIT;\n")?;
         }
         self.further.iter().try_for_each(|s| step(f, s))?;
-        for note in &self.notes {
-            writeln!(f, "-- note: {}", note.replace('\n', "\n--   "))?;
+        let said = self.refused.iter().map(|why| ("cannot be done", why)).chain(self.notes.iter().map(|n| ("note", n)));
+        for (word, text) in said {
+            writeln!(f, "-- {word}: {}", text.replace('\n', "\n--   "))?;
         }
         if self.is_empty() {
             writeln!(f, "-- nothing to do")?;
@@ -118,7 +135,7 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.core.is_empty() && self.further.is_empty()
+        self.core.is_empty() && self.further.is_empty() && self.refused.is_empty()
     }
 }
 
@@ -137,7 +154,7 @@ pub async fn init(config: &Config, options: &Options) -> Result<(Plan, Vec<Outco
     if !options.dry_run {
         client.batch_execute(LOCK).await?;
     }
-    let plan = make_plan(&client, owner, &config.tables, options).await?;
+    let plan = make_plan(&client, owner, config, options).await?;
     let outcomes = if options.dry_run { Vec::new() } else { run(&client, &plan).await };
     Ok((plan, outcomes))
 }
@@ -145,7 +162,7 @@ pub async fn init(config: &Config, options: &Options) -> Result<(Plan, Vec<Outco
 async fn make_plan(
     client: &tokio_postgres::Client,
     owner: &str,
-    rules: &[TableRule],
+    config: &Config,
     options: &Options,
 ) -> Result<Plan, InitError> {
     let state = State::read(client, owner).await?;
@@ -153,12 +170,16 @@ async fn make_plan(
         return Err(InitError::Foreign { database: state.database });
     }
     if options.remove {
-        return Ok(remove::plan(&state));
+        return Ok(remove::plan(&state, sequences::back(client, &state).await?));
     }
     if !state.owner_exists {
         return Err(InitError::NoRole { role: owner.to_owned() });
     }
-    plan::plan(&state, owner, rules, options.grant)
+    let mut plan = plan::plan(&state, owner, &config.tables, options.grant)?;
+    if let Some(wanted) = options.sequences {
+        sequences::plan(client, &state, config, wanted, &mut plan).await?;
+    }
+    Ok(plan)
 }
 
 /// The same database as the proxy's, but as somebody else: nothing of the control role's own login is used.
@@ -182,7 +203,12 @@ async fn run(client: &tokio_postgres::Client, plan: &Plan) -> Vec<Outcome> {
         }
     }
     for step in &plan.further {
-        outcomes.push(match client.batch_execute(&step.sql).await {
+        let ran = client.batch_execute(&step.sql).await;
+        if ran.is_err() {
+            // Of a step that is a transaction; the error of the step is what matters.
+            let _ = client.batch_execute("ROLLBACK").await;
+        }
+        outcomes.push(match ran {
             Ok(()) => Outcome::Done(step.what.clone()),
             // A role, which another database of the cluster was given in this moment.
             Err(e) if matches!(e.code(), Some(&SqlState::DUPLICATE_OBJECT | &SqlState::UNIQUE_VIOLATION)) => {
@@ -194,6 +220,7 @@ async fn run(client: &tokio_postgres::Client, plan: &Plan) -> Vec<Outcome> {
             Err(e) => Outcome::Failed(failure(step, &e)),
         });
     }
+    outcomes.extend(plan.refused.iter().cloned().map(Outcome::Failed));
     outcomes.extend(plan.notes.iter().cloned().map(Outcome::Note));
     outcomes
 }

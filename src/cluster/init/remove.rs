@@ -9,13 +9,14 @@ use crate::sql::quote::quoted;
 
 const DROP_ROLE: &str = "DROP ROLE ";
 
-pub(super) fn plan(state: &State) -> Plan {
-    let mut plan = Plan::default();
+/// `before` is done to what is not ours, in the same transaction: what it takes back is known only from the schema.
+pub(super) fn plan(state: &State, before: Vec<Step>) -> Plan {
+    let mut plan = Plan { core: before, ..Plan::default() };
     if let Some(owner) = &state.schema_owner {
         let who = format!("\"{owner}\", who owns schema pgcanon, or a superuser");
         let named = |names: &[&str]| names.iter().map(|t| format!("pgcanon.{t}")).collect::<Vec<_>>().join(", ");
         // Without CASCADE: what somebody else built on it is theirs to remove.
-        plan.core = vec![
+        plan.core.extend([
             Step {
                 what: "functions of schema pgcanon".into(),
                 sql: format!("DROP FUNCTION IF EXISTS {}", named(FUNCTIONS)),
@@ -32,7 +33,7 @@ pub(super) fn plan(state: &State) -> Plan {
                 who: who.clone(),
             },
             Step { what: "schema pgcanon".into(), sql: "DROP SCHEMA pgcanon".into(), who },
-        ];
+        ]);
     }
     for role in &state.roles {
         let name = &role.name;
