@@ -4,7 +4,9 @@ use tokio_postgres::Client;
 
 use crate::catalog::load::{Named, load};
 use crate::catalog::relation::Catalog;
+use crate::catalog::times::keeps_times;
 use crate::catalog::{ControlError, ControlSettings, server_words};
+use crate::cluster::clocks::clock_ahead;
 use crate::cluster::init::APPLY_ROLE;
 use crate::cluster::keys::{self, Fed, Keys};
 use crate::config::{Auth, Config, Peer};
@@ -72,7 +74,7 @@ pub async fn check(config: &Config) -> Result<Vec<Finding>, TlsError> {
     }
     for peer in &config.peers {
         let settings = ControlSettings::load(&peer.connect, config.node.connect_timeout, liveness(&config.node))?;
-        check_peer(peer, &settings, here.as_ref(), &keys, &mut findings).await;
+        check_peer(peer, &settings, here.as_ref(), config, &keys, &mut findings).await;
     }
     Ok(findings)
 }
@@ -82,6 +84,7 @@ async fn check_peer(
     peer: &Peer,
     settings: &ControlSettings,
     here: Option<&Identity>,
+    config: &Config,
     keys: &[Fed],
     findings: &mut Vec<Finding>,
 ) {
@@ -90,6 +93,9 @@ async fn check_peer(
             let role = peer.connect.user.as_deref().unwrap_or_default();
             findings.push(Fine(format!("peer {}: takes changes from role {role}", peer.name)));
             check_keys(peer, &client, keys, findings).await;
+            if config.tables.iter().any(|rule| rule.settles().is_some()) {
+                findings.push(versions(&format!("peer {}", peer.name), &client, config).await);
+            }
         }
         Err(finding) => findings.push(finding),
     }
@@ -146,10 +152,25 @@ async fn check_tables(client: &Client, config: &Config, findings: &mut Vec<Findi
         }
     };
     findings.push(triggers(&catalog));
+    if config.tables.iter().any(|rule| rule.settles().is_some()) {
+        findings.push(versions("this node", client, config).await);
+    }
     keys::here(client, &catalog).await.unwrap_or_else(|e| {
         findings.push(Failed(format!("sequences: {}", server_words(&e))));
         Vec::new()
     })
+}
+
+/// Whether a node's server can tell versions of rows apart, as the rules ask (§8).
+async fn versions(node: &str, client: &Client, config: &Config) -> Finding {
+    match (keeps_times(client, &config.tables).await, clock_ahead(client).await) {
+        (Err(e), _) | (_, Err(e)) => Failed(format!("{node}: {}", server_words(&e))),
+        (Ok(Err(e)), _) => Failed(format!("{node}: {e}")),
+        (_, Ok(Some(ahead))) => Warning(format!(
+            "{node}: its clock is {ahead:.1} s from this machine's: conflicts that are settled by time end as the clocks say"
+        )),
+        (Ok(Ok(())), Ok(None)) => Fine(format!("{node}: tells versions of rows apart, where conflicts are settled")),
+    }
 }
 
 /// Whether the rules say what becomes of triggers (§6).

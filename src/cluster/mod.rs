@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod classify;
+mod clocks;
 pub mod demo;
 pub mod init;
 mod keys;

@@ -28,6 +28,7 @@ use crate::admin::peers::Peers;
 use crate::capture::lanes::Lanes;
 use crate::catalog::load::{Named, load};
 use crate::catalog::relation::UndecidedTriggers;
+use crate::catalog::times::{NoTimes, keeps_times};
 use crate::catalog::{Control, ControlSettings};
 use crate::config::{Config, ConfigErrors};
 use crate::session::{OwnUser, Phase, SessionMetrics, Settings, listens_beyond_this_machine};
@@ -63,6 +64,8 @@ pub enum StartError {
     #[error(transparent)]
     Triggers(#[from] UndecidedTriggers),
     #[error(transparent)]
+    Times(#[from] NoTimes),
+    #[error(transparent)]
     Capture(#[from] CaptureError),
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
@@ -87,7 +90,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let settings = Arc::new(Settings::load(&config)?);
     raise_file_limit();
     refuse_open_server(&config, &settings).await?;
-    refuse_undecided_triggers(&config).await?;
+    refuse_unready_tables(&config).await?;
 
     let mut listeners = Vec::new();
     for listen in &config.node.listen {
@@ -218,13 +221,18 @@ async fn refuse_open_server(config: &Config, settings: &Settings) -> Result<(), 
     }
 }
 
-/// All writes to them would be refused.
-async fn refuse_undecided_triggers(config: &Config) -> Result<(), StartError> {
+/// What rules ask for and the server does not have: all writes to their tables would be refused, or settled otherwise than the
+/// rules say.
+async fn refuse_unready_tables(config: &Config) -> Result<(), StartError> {
     let Some(control) = control_settings(config)?.filter(|_| !config.tables.is_empty()) else { return Ok(()) };
     let Ok(client) = control.connect().await else {
         // Until the server is there nobody can write.
         return Ok(());
     };
+    match keeps_times(&client, &config.tables).await {
+        Ok(keeps) => keeps?,
+        Err(e) => warn!(error = %e, "cannot find out whether the server keeps the times of commits"),
+    }
     match load(&client, &config.tables, &Named::from(config)).await {
         Ok(catalog) => Ok(catalog.triggers_are_decided()?),
         Err(e) => {

@@ -25,8 +25,9 @@ FROM (SELECT id, timeline, created, snapshot, deps FROM pgcanon.tick ORDER BY id
 
 /// The newest decisions about conflicts, those of operators among them.
 const CONFLICTS: &str = "\
-SELECT pg_catalog.json_agg(pg_catalog.json_build_array(id, decided::pg_catalog.text, origin, \
-       pg_catalog.concat(nsp_name, '.', table_name), kind, decision, stored::pg_catalog.text, incoming::pg_catalog.text) \
+SELECT pg_catalog.json_agg(pg_catalog.json_build_array(id, pg_catalog.json_build_array(decided::pg_catalog.text, origin, \
+       pg_catalog.concat(nsp_name, '.', table_name), kind, decision, stored::pg_catalog.text, incoming::pg_catalog.text, \
+       stored_origin, stored_time::pg_catalog.text, incoming_time::pg_catalog.text)) \
        ORDER BY id DESC)::pg_catalog.text \
 FROM (SELECT * FROM pgcanon.conflict ORDER BY id DESC LIMIT 100) AS newest";
 
@@ -120,6 +121,9 @@ fn shown(view: View) -> &'static [(&'static str, Type)] {
             ("decision", Type::TEXT),
             ("stored", Type::TEXT),
             ("incoming", Type::TEXT),
+            ("stored_origin", Type::TEXT),
+            ("stored_time", Type::TEXT),
+            ("incoming_time", Type::TEXT),
         ],
         View::Lanes => {
             &[("statement", Type::TEXT), ("lane", Type::TEXT), ("reason", Type::TEXT), ("count", Type::INT8)]
@@ -331,10 +335,8 @@ async fn ticks(console: &Console) -> Result<Rows, Failure> {
 }
 
 async fn conflicts(console: &Console) -> Result<Rows, Failure> {
-    type Conflict = (i64, String, String, String, String, String, Option<String>, Option<String>);
-    let row = |(id, decided, origin, table, kind, decision, stored, incoming): Conflict| {
-        let texts = [decided, origin, table, kind, decision].map(Cell::from);
-        [Cell::from(id)].into_iter().chain(texts).chain([stored.into(), incoming.into()]).collect()
+    let row = |(id, texts): (i64, Vec<Option<String>>)| {
+        [Cell::from(id)].into_iter().chain(texts.into_iter().map(Cell::from)).collect()
     };
     Ok(newest(console, CONFLICTS).await?.into_iter().map(row).collect())
 }
