@@ -67,6 +67,7 @@ impl Attendant<'_> {
                             if parked_again <= Instant::now() {
                                 let again = self.drain(applier).await?.parked_again(i64::MAX).await?;
                                 let applied = again.0;
+                                self.takes();
                                 self.park(again.1).await?;
                                 parked_wait = if applied > 0 { PAUSES.0 } else { longer(parked_wait) };
                                 parked_again = Instant::now() + parked_wait;
@@ -78,10 +79,12 @@ impl Attendant<'_> {
                                 self.status.send_modify(|status| status.turn(Phase::Draining));
                             }
                             wait = PAUSES.0;
+                            self.takes();
                             self.look().await?;
                             continue;
                         }
                         Err(stuck) => {
+                            self.takes();
                             self.stall(&stuck).await?;
                             wait = longer(wait);
                             (Instant::now() + wait, false)
