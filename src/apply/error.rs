@@ -48,9 +48,13 @@ pub enum ApplyError {
     /// It will not go away by itself.
     #[error("{0}")]
     Rejected(Box<Rejection>),
-    /// The same may succeed a moment later: a lock, a deadlock, a cancelled statement, a full disk.
+    /// The same may succeed a moment later: a lock, a deadlock, a cancelled statement.
     #[error("{0}")]
     Retry(Box<Rejection>),
+    /// The peer lacks what it takes, whatever the change: room on its disk, memory, a file. Like a peer that is away it is
+    /// waited for (§6.1).
+    #[error("{0}")]
+    Unable(Box<Rejection>),
     /// Of what was sent, some may have been committed: the peer's progress tells.
     #[error("the connection to the peer is lost: {source}")]
     Lost { source: io::Error, last_words: Option<Box<Rejection>> },
@@ -108,8 +112,11 @@ impl From<Rejection> for ApplyError {
                 let source = io::Error::new(io::ErrorKind::ConnectionAborted, rejection.message.clone());
                 Self::Lost { source, last_words: Some(Box::new(rejection)) }
             }
-            Some("40" | "53" | "58") => Self::Retry(Box::new(rejection)),
+            Some("40") => Self::Retry(Box::new(rejection)),
             _ if matches!(state, "55P03" | "57014") => Self::Retry(Box::new(rejection)),
+            // Of a connection, this says that a value is not of the form that the peer knows.
+            Some("08") if state == "08P01" => Self::Rejected(Box::new(rejection)),
+            Some("08" | "53" | "57" | "58") => Self::Unable(Box::new(rejection)),
             _ => Self::Rejected(Box::new(rejection)),
         }
     }
@@ -132,10 +139,13 @@ mod tests {
     #[test]
     fn what_may_pass_by_itself_is_told_from_what_stays() {
         let class = |state: &str| ApplyError::from(Rejection::own(state, "", None));
-        for state in ["40001", "40P01", "55P03", "57014", "53100"] {
+        for state in ["40001", "40P01", "55P03", "57014"] {
             assert!(matches!(class(state), ApplyError::Retry(_)), "{state}");
         }
-        for state in ["23505", "42P01", "22P02", CONFLICT] {
+        for state in ["53100", "53200", "58030", "57000", "08006"] {
+            assert!(matches!(class(state), ApplyError::Unable(_)), "{state}");
+        }
+        for state in ["23505", "42P01", "22P02", "54000", "08P01", CONFLICT] {
             assert!(matches!(class(state), ApplyError::Rejected(_)), "{state}");
         }
         for state in ["57P01", "25006", "25P03"] {

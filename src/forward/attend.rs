@@ -53,6 +53,7 @@ pub(super) struct Attendant<'a> {
     pub(super) waiting: Option<Command>,
     /// The queue is left to the operator until then.
     pub(super) by_hand: Option<Instant>,
+    /// Since when it has taken nothing: that it can be reached does not end this.
     pub(super) down_since: Option<Instant>,
     pub(super) pause: Duration,
     /// Until then the queue is as it was seen last.
@@ -183,9 +184,8 @@ impl<'a> Attendant<'a> {
         if let Some(command) = self.waiting.take() {
             let _ = command.answer.send(Err(words.clone()));
         }
-        if !error.needs_copy() {
-            self.down_since.get_or_insert_with(Instant::now);
-        }
+        // For what is to be copied nothing is queued.
+        self.down_since = (!error.needs_copy()).then(|| self.down_since.unwrap_or_else(Instant::now));
         let phase = if self.kept.spilling { Phase::Spilling } else { Phase::Unreachable };
         self.status.send_modify(|status| {
             status.turn(phase);
@@ -310,8 +310,6 @@ impl<'a> Attendant<'a> {
         let mut applier = applier?;
         self.went_back(applier.progress()).await?;
         self.early = watched(&peer, self.o.connect_timeout, resolve(&mut applier, &self.store)).await?;
-        self.down_since = None;
-        self.pause = PAUSES.0;
         loop {
             self.forget_applied(&mut applier).await?;
             if let Some(left) = self.drained(&peer, &mut applier).await? {
@@ -322,6 +320,17 @@ impl<'a> Attendant<'a> {
                 Err(back) => applier = back,
             }
         }
+    }
+
+    /// Whether there is something in the journal behind this place.
+    fn is_behind(&self, at: Place) -> bool {
+        next(at).0 <= self.o.ticks.borrow().latest.unwrap_or_default()
+    }
+
+    /// It takes what it gets, or would if there were something.
+    pub(super) fn takes(&mut self) {
+        self.down_since = None;
+        self.pause = PAUSES.0;
     }
 
     /// A peer that has less than it had gets again what it has lost, as long as the journal holds that.
@@ -393,6 +402,9 @@ impl<'a> Attendant<'a> {
                     let at = course.at();
                     let durable = watched(peer, self.o.connect_timeout, course.durable()).await?;
                     self.passed(durable, at).await?;
+                    if !self.is_behind(at) {
+                        self.takes();
+                    }
                     if course.applier.is_atomic() && resolved.elapsed() >= UNDECIDED {
                         watched(peer, self.o.connect_timeout, course.resolve(&self.store)).await?;
                         resolved = Instant::now();
@@ -400,7 +412,7 @@ impl<'a> Attendant<'a> {
                     continue;
                 }
             };
-            let before = (course.transactions, course.retries);
+            let (had, before) = (course.applier.progress(), (course.transactions, course.retries));
             let run = watched(peer, self.o.connect_timeout, course.apply(read, &self.store)).await;
             self.status.send_modify(|status| {
                 status.applied = course.applier.progress();
@@ -408,6 +420,9 @@ impl<'a> Attendant<'a> {
                 status.transactions += course.transactions.saturating_sub(before.0);
                 status.retries += course.retries.saturating_sub(before.1);
             });
+            if course.applier.progress() != had || !self.is_behind(course.at()) {
+                self.takes();
+            }
             if let Err(error) = run {
                 let ForwardError::Apply(ApplyError::Rejected(why)) = &error else { return Err(error) };
                 // Which piece it is, and what becomes of it, is seen when it stands in the queue.

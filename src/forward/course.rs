@@ -271,25 +271,30 @@ impl Course {
 
     /// What failed is rolled back; how it is tried again, if it is.
     async fn step_back(&mut self, error: ApplyError) -> Result<(), ForwardError> {
-        let retry = matches!(error, ApplyError::Retry(_));
-        if retry {
+        let (retry, unable) = (matches!(error, ApplyError::Retry(_)), matches!(error, ApplyError::Unable(_)));
+        // What it lacks it may have enough of for less.
+        let less = unable && self.most > 1;
+        if retry || unable {
             self.most = (self.most / 4).max(1);
         }
-        let (ApplyError::Rejected(rejection) | ApplyError::Retry(rejection)) = &error else { return Err(error.into()) };
+        let (ApplyError::Rejected(rejection) | ApplyError::Retry(rejection) | ApplyError::Unable(rejection)) = &error
+        else {
+            return Err(error.into());
+        };
         let failed = rejection.at.map(|at| (at.tick, at.ord));
         self.applier.rollback().await?;
         self.confirm();
         self.retries = self.retries.saturating_add(1);
         let Some(failed) = failed else {
             sleep(YIELD).await;
-            return if retry { Ok(()) } else { Err(error.into()) };
+            return if retry || less { Ok(()) } else { Err(error.into()) };
         };
         let before = self.careful.filter(|(to, _)| *to == failed).map(|(_, mode)| mode);
         let mode = match before {
             // By itself first.
             None => Mode::default(),
             Some(mode) if retry => mode,
-            Some(mode) if !mode.row_by_row => Mode { row_by_row: true, ..mode },
+            Some(mode) if !unable && !mode.row_by_row => Mode { row_by_row: true, ..mode },
             Some(_) => return Err(error.into()),
         };
         if retry {

@@ -99,7 +99,9 @@ impl Drain<'_> {
                 Ok(applied) => return Ok(Ok(applied)),
                 Err(failed) => failed,
             };
-            let (ApplyError::Rejected(why) | ApplyError::Retry(why)) = &error else { return Err(error.into()) };
+            let (ApplyError::Rejected(why) | ApplyError::Retry(why) | ApplyError::Unable(why)) = &error else {
+                return Err(error.into());
+            };
             let place = why.at.map(|at| (at.tick, at.ord));
             let first = taken.entries.first().map(|applied| applied.place);
             if matches!(error, ApplyError::Retry(_)) {
@@ -113,6 +115,11 @@ impl Drain<'_> {
                 (Wanted::Some, Some(place)) if first.is_some_and(|first| first < place) => Wanted::Before(place),
                 (Wanted::Some, _) => Wanted::One(Mode::default()),
                 (Wanted::One(mode), _) if matches!(error, ApplyError::Retry(_)) => Wanted::One(mode),
+                // Nothing is wrong with the piece, whatever its rule says of those that are rejected.
+                (Wanted::One(_), _) if matches!(error, ApplyError::Unable(_)) => {
+                    self.note(&taken, why).await?;
+                    return Err(error.into());
+                }
                 (Wanted::One(mode), _) if !mode.row_by_row => Wanted::One(Mode { row_by_row: true, ..mode }),
                 (Wanted::Before(_), _) => Wanted::One(Mode::default()),
                 (Wanted::One(mode) | Wanted::Pieces(_, mode), _) => match taken.blame(why) {
@@ -151,15 +158,23 @@ impl Drain<'_> {
                 Err((ApplyError::Rejected(_), _)) if !mode.row_by_row => mode.row_by_row = true,
                 Err((ApplyError::Retry(_), _)) if Instant::now() < until => sleep(YIELD).await,
                 Err((error, taken)) => {
-                    let (ApplyError::Rejected(why) | ApplyError::Retry(why)) = &error else { return Err(error.into()) };
-                    let Some(stuck) = taken.stuck(why) else { return Err(error.into()) };
-                    if !self.dry {
-                        self.store.mark(stuck.id, why).await?;
-                    }
-                    return Ok(Err(stuck));
+                    let (ApplyError::Rejected(why) | ApplyError::Retry(why) | ApplyError::Unable(why)) = &error else {
+                        return Err(error.into());
+                    };
+                    let Some(stuck) = self.note(&taken, why).await? else { return Err(error.into()) };
+                    return if matches!(error, ApplyError::Unable(_)) { Err(error.into()) } else { Ok(Err(stuck)) };
                 }
             }
         }
+    }
+
+    /// Notes in the queue what a failure was about, if that can be told.
+    async fn note(&self, taken: &Taken, why: &Rejection) -> Result<Option<Stuck>, ForwardError> {
+        let stuck = taken.stuck(why);
+        if let Some(stuck) = stuck.as_ref().filter(|_| !self.dry) {
+            self.store.mark(stuck.id, why).await?;
+        }
+        Ok(stuck)
     }
 
     /// One target transaction; what failed is rolled back.
@@ -183,7 +198,9 @@ impl Drain<'_> {
                 self.store.commit().await?;
                 Ok(Ok(taken.pieces()))
             }
-            Err(ForwardError::Apply(error @ (ApplyError::Rejected(_) | ApplyError::Retry(_)))) => {
+            Err(ForwardError::Apply(
+                error @ (ApplyError::Rejected(_) | ApplyError::Retry(_) | ApplyError::Unable(_)),
+            )) => {
                 self.store.rollback().await?;
                 self.applier.rollback().await?;
                 Ok(Err((error, taken)))

@@ -80,7 +80,7 @@ impl Preparer {
             match timeout_at(until, self.one(peer, handle, changes, pid)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(Refused::Away(why))) => return Err(failed(sqlstate::CONNECTION_FAILURE, why)),
-                Ok(Err(Refused::Error(ForwardError::Apply(ApplyError::Rejected(why))))) => {
+                Ok(Err(Refused::Error(ForwardError::Apply(ApplyError::Rejected(why) | ApplyError::Unable(why))))) => {
                     return Err(failed(&why.sqlstate, why.message));
                 }
                 Ok(Err(Refused::Error(ForwardError::Apply(ApplyError::Retry(why))))) => {

@@ -89,6 +89,7 @@ impl Attendant<'_> {
                 if again.parked_at <= Instant::now() {
                     let mut drain = self.drain(peer, applier).await?;
                     let (applied, rejected) = watched(peer, limit, drain.parked_again(i64::MAX)).await?;
+                    self.takes();
                     if let Some(stuck) = rejected {
                         self.held_up(Phase::Parked, &stuck).await?;
                     }
@@ -102,10 +103,12 @@ impl Attendant<'_> {
                     self.status.send_modify(|status| status.turn(Phase::Draining));
                 }
                 again.stuck = PAUSES.0;
+                self.takes();
                 self.look().await?;
                 Ok(None)
             }
             Err(stuck) => {
+                self.takes();
                 self.held_up(Phase::Stalled, &stuck).await?;
                 again.stuck = longer(again.stuck);
                 Ok(Some((Instant::now() + again.stuck, false)))

@@ -15,7 +15,7 @@ pub enum Phase {
     Connecting,
     /// It gets them as they come.
     Live,
-    /// It cannot be reached; they wait in the journal.
+    /// It cannot be reached, or can take nothing; they wait in the journal.
     Unreachable,
     /// They go to the queue.
     Spilling,

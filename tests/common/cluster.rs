@@ -215,6 +215,24 @@ impl Cluster {
         self.signal_all(Signal::CONT);
     }
 
+    /// No file of this server grows beyond so many bytes, until it is told that any may. PostgreSQL takes it as a full disk, as long
+    /// as part of the last page fits.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        let set = |pid: u32| {
+            // As the server's user, who may do that without being root; the hard limit stays as it is.
+            let mut prlimit = proc::guarded(Path::new("prlimit"), "KILL", Some("postgres"));
+            proc::output(prlimit.arg(format!("--fsize={limit}:")).args(["--pid", &pid.to_string()]), PATIENCE)
+        };
+        // The postmaster first: who is forked from now on has it from there.
+        let postmaster = set(self.pid());
+        assert!(postmaster.status.success(), "{postmaster:?}");
+        for pid in children(self.pid()) {
+            let child = set(pid);
+            assert!(child.status.success() || !alive(pid), "{child:?}");
+        }
+    }
+
     fn signal_all(&self, signal: Signal) {
         let postmaster = self.pid();
         // The postmaster first when stopping, so that it forks no more; last when going on.

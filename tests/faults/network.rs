@@ -124,10 +124,11 @@ fn a_slow_network_slows_no_client() {
     for n in 2..=150 {
         c.ok("update t set n = n + 1 where id = 1");
         c.ok(&format!("begin; insert into t values ({n}, random()); commit"));
+        let took = began.elapsed();
+        assert!(took < DELAY * 150, "{} transactions took {took:?}: they wait for the network", 2 * (n - 1));
     }
     let took = began.elapsed();
-    assert!(took < DELAY * 150, "300 transactions took {took:?}: they wait for the network");
     let there = b.sql("select count(*) from t");
     assert_eq!(site.assert_same("table t order by id").len(), 150);
-    eprintln!("300 transactions took {took:?}; then the peer had {there} rows");
+    eprintln!("298 transactions took {took:?}; then the peer had {there} rows");
 }

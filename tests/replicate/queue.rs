@@ -124,6 +124,76 @@ fn b5_a_peer_that_crashes_or_freezes_comes_back() {
 }
 
 #[test]
+fn b5_a_peer_whose_disk_is_full_gets_everything_when_there_is_room() {
+    // A row that it has no room for is not one that it rejects.
+    let (mesh, b) = pair(&format!("{RULE}on_error = \"discard\"\n"));
+    let mut c = mesh.client("a");
+    c.ok("insert into t select i, repeat('x', 1900) from generate_series(1, 9000) i");
+    mesh.assert_all_equal("t");
+    let size: u64 = mesh.node("b").sql("select pg_relation_size('t')").parse().expect("a number");
+    assert!(size > 16 << 20, "the log's files must fit: {size}");
+    b.limit_files(Some(size + 100));
+    for n in 1..=40 {
+        c.ok(&format!("insert into t values (10000 + {n}, repeat('y', 1900))"));
+        c.ok(&format!(
+            "begin; update t set n = n * 3 % 1000003 + {n} where id = 10001; delete from t where id = {n}; commit"
+        ));
+    }
+    eventually("the changes to wait", || (mesh.queued() >= 110).then_some(()));
+    assert_eq!(mesh.peer("state"), "spilling");
+    let why = mesh.peer("reason");
+    assert!(why.contains("could not extend file") && why.contains("(53100): Check free disk space."), "{why}");
+    let stuck = "select sqlstate, message from pgcanon.sync_err_rec where attempts > 1";
+    eventually("the row to be named that has no room", || {
+        mesh.node("a").sql(stuck).starts_with("53100|could not extend file").then_some(())
+    });
+    b.limit_files(None);
+    mesh.assert_all_equal("t");
+    eventually("nothing to wait any more", || (mesh.queued() == 0 && mesh.peer("state") == "live").then_some(()));
+    assert_eq!(mesh.node("a").sql("select count(*) from pgcanon.conflict"), "0");
+}
+
+#[test]
+fn b5_what_the_peer_itself_lacks_is_waited_for_whatever_is_done_with_a_rejected_row() {
+    let rule =
+        |name: &str| format!("[[table]]\nname = \"public.{name}\"\ntriggers = \"fire\"\non_error = \"{name}\"\n");
+    let tables = "create table park (id text primary key); create table discard (id text primary key)";
+    let rules = rule("park") + &rule("discard");
+    let a = Member::new("a", server(Pg::V15, 'a'), tables, &rules).peers("spill_after = \"200ms\"");
+    // What b has taken last is not on its disk for long.
+    let hurt = Arc::new(Cluster::start(Pg::V15, "max_connections = 50\nwal_writer_delay = 10s\n", ""));
+    let b = Member::new("b", hurt, tables, &rules);
+    let mesh = Mesh::start(vec![a, b]);
+    mesh.node("b").sql(
+        "create table outage (state text);
+         create function fails() returns trigger language plpgsql as $$ declare o text;
+         begin for o in select state from public.outage loop raise 'an outage' using errcode = o; end loop; return new; end $$;
+         create trigger fails before insert on park for each row execute function fails();
+         create trigger fails before insert on discard for each row execute function fails();
+         grant select on outage to public",
+    );
+    let mut c = mesh.client("a");
+    for (table, state) in [("park", "08006"), ("discard", "08006"), ("park", "58030"), ("discard", "57000")] {
+        c.ok(&format!("insert into {table} values ('{state}, before')"));
+        mesh.settle();
+        mesh.node("b").sql(&format!("insert into outage values ('{state}')"));
+        c.ok(&format!("insert into {table} values ('{state}')"));
+        c.ok(&format!("insert into {table} values ('{state}, behind')"));
+        eventually("the changes to wait", || (mesh.queued() == 2).then_some(()));
+        assert!(mesh.peer("reason").contains(&format!("an outage ({state})")), "{}", mesh.peer("reason"));
+        let tried = || mesh.node("a").sql("select sqlstate, attempts > 1 from pgcanon.sync_err_rec order by id");
+        eventually("it to be tried again", || (tried() == format!("{state}|t\n|f")).then_some(()));
+        assert_eq!(mesh.node("a").sql("select count(*) from pgcanon.sync_err_rec where parked"), "0");
+        mesh.node("b").sql("truncate outage");
+        eventually("nothing to wait", || (mesh.queued() == 0 && mesh.peer("state") == "live").then_some(()));
+    }
+    mesh.assert_all_equal("park");
+    mesh.assert_all_equal("discard");
+    assert_eq!(mesh.node("b").sql("select (select count(*) from park), (select count(*) from discard)"), "6|6");
+    assert_eq!(mesh.node("a").sql("select count(*) from pgcanon.conflict"), "0");
+}
+
+#[test]
 fn b6_what_is_rejected_holds_up_everything_until_it_is_mended() {
     let (mesh, _b) = pair(RULE);
     mesh.node("b").sql("insert into t values (5, 'in the way')");
