@@ -5,6 +5,7 @@ mod common;
 
 mod ack;
 mod atomic;
+mod converge;
 mod equal;
 mod keys;
 mod kinds;

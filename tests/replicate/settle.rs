@@ -14,7 +14,7 @@ const TABLE: &str = "create table mm (id int primary key, info text, mod_time ti
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 
-fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
+pub(crate) fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
     let rules = format!("[[table]]\nname = \"public.mm\"\nconflict = {conflict}\n[[table]]\nname = \"public.other\"\n");
     Mesh::start(
         nodes
@@ -24,18 +24,18 @@ fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
     )
 }
 
-fn console(mesh: &Mesh, node: &str, sql: &str) {
+pub(crate) fn console(mesh: &Mesh, node: &str, sql: &str) {
     let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
     let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
     assert!(output.status.success(), "{output:?}");
 }
 
 /// Nobody hears anybody.
-fn part(mesh: &Mesh) {
+pub(crate) fn part(mesh: &Mesh) {
     everybody(mesh, "pause");
 }
 
-fn join(mesh: &Mesh) {
+pub(crate) fn join(mesh: &Mesh) {
     everybody(mesh, "resume");
 }
 
@@ -52,7 +52,7 @@ fn rows(mesh: &Mesh, node: &str) -> String {
 }
 
 /// All are equal, and nobody has anything to say any more.
-fn equal(mesh: &Mesh) -> String {
+pub(crate) fn equal(mesh: &Mesh) -> String {
     let quiet = || {
         mesh.settle();
         let echoes = mesh.names().all(|node| mesh.node(node).sql("select count(*) from pgcanon.echo") == "0");
