@@ -267,13 +267,26 @@ impl Words<'_> {
         let key = self.further(3);
         let wins = match self.number {
             Some(_) => format!("d.number >= {}", self.further(4)),
-            None => format!("{} < 0", self.rank("d", Resolve::Last).unwrap_or_default()),
+            // As of one moment a row may be deleted and made anew: then it is there.
+            None => format!(
+                "{} < 0 AND {} IS DISTINCT FROM v.at",
+                self.rank("d", self.deleting()).unwrap_or_default(),
+                self.further(1)
+            ),
         };
         format!(
             "dead AS (SELECT d.number, v.at, v.origin FROM pgcanon.tombstone AS d, {} \
              WHERE d.table_name = {table} AND d.key IN ({key}, '') AND d.nsp_name = {schema} AND {wins} LIMIT 1)",
             self.version("d")
         )
+    }
+
+    /// How a deletion stands to others. Who deletes has seen what was there before: it is never the first version of anything.
+    fn deleting(&self) -> Resolve {
+        match self.ground.conflict.resolve {
+            Resolve::First => Resolve::Last,
+            other => other,
+        }
     }
 
     /// Time and origin of a row called `t`, as far as they are known.
@@ -320,7 +333,16 @@ impl Words<'_> {
             Some(rival) => format!("(({same}) OR ({rival}))"),
             None => same.clone(),
         };
-        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {rank} < 0"))?;
+        // Its node may have got it from another one, and then it is not what has won.
+        let other = match self.number {
+            Some(_) => String::new(),
+            None => {
+                let row = self.row(|at| self.value(at))?;
+                let there = self.row(|at| Some(format!("t.{}", self.name(at)?)))?;
+                format!(" AND NOT ({} = v.at AND {row} = {there})", self.further(1))
+            }
+        };
+        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {rank} < 0{other}"))?;
         let nothing =
             "SELECT NULL::pg_catalog.jsonb AS row, NULL::pg_catalog.timestamptz AS at, NULL::pg_catalog.text AS origin";
         let (kind, applied) = match act {
@@ -356,7 +378,7 @@ impl Words<'_> {
         let main = format!(
             "WITH {dead}, {won}, {was}{here}, told AS ({INTO_CONFLICT} {lost}{won_over}) \
              INSERT INTO pgcanon.echo (head, image) SELECT {row_head}, h.image FROM here AS h \
-             UNION ALL SELECT {grave_head}, {} FROM dead AS d WHERE NOT EXISTS (SELECT FROM won) AND NOT EXISTS (SELECT FROM here)",
+             UNION ALL SELECT {grave_head}, {} FROM dead AS d WHERE NOT EXISTS (SELECT FROM won)",
             self.grave_image()?
         );
         before.push(main);
@@ -398,17 +420,21 @@ impl Words<'_> {
     fn delete(&self) -> Option<String> {
         let (table, schema, name) = self.table_and_name();
         let same = self.same_key("t")?;
-        // Who deletes has seen what was there before: a deletion is never the first version of anything.
-        let resolve = match self.ground.conflict.resolve {
-            Resolve::First => Resolve::Last,
-            other => other,
-        };
         let rank = match self.number {
             Some(at) => {
                 let (column, value) = (self.name(at)?, self.value(at)?);
                 format!("CASE WHEN {value} >= t.{column} OR t.{column} IS NULL THEN 1 ELSE -1 END")
             }
-            None => self.rank("t", resolve)?,
+            None => {
+                // What comes again of a deletion by itself must not undo what its transaction has made anew.
+                let same = if self.head.extra == Extra::Version { -1 } else { 0 };
+                let rank = self.rank("t", self.deleting())?;
+                let at = format!("(pgcanon.version(t.xmin, {})).at", literal(self.ground.peer.as_str()));
+                format!(
+                    "CASE {rank} WHEN 0 THEN {same} WHEN 1 THEN CASE {at} WHEN {} THEN -1 ELSE 1 END ELSE -1 END",
+                    self.further(1)
+                )
+            }
         };
         let here = self.here(&format!("{same} AND NOT EXISTS (SELECT FROM gone)"))?;
         let lost = self.record("'delete_differs'", "'kept'", "h", "here AS h")?;
