@@ -5,6 +5,7 @@ mod common;
 
 mod ack;
 mod atomic;
+mod ddl;
 mod equal;
 mod keys;
 mod kinds;

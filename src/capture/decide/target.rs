@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::capture::write::{Acked, Ask, Meaning};
 use crate::catalog::relation::Relation;
+use crate::catalog::scene::Scene;
 use crate::config::{Delivery, TableRule};
 use crate::sql::Name;
 use crate::sql::statement::{Target, Written};
@@ -15,6 +16,7 @@ use super::{Surroundings, quote};
 pub(super) struct Names<'a> {
     s: &'a Surroundings<'a>,
     ask: RefCell<Vec<Written>>,
+    ask_scene: RefCell<Option<Vec<Written>>>,
 }
 
 /// A relation that some rule concerns.
@@ -40,7 +42,7 @@ pub(super) struct Ours<'a> {
 
 impl<'a> Names<'a> {
     pub(super) fn new(s: &'a Surroundings<'a>) -> Self {
-        Self { s, ask: RefCell::default() }
+        Self { s, ask: RefCell::default(), ask_scene: RefCell::default() }
     }
 
     /// What a name means, if it is a relation that a rule concerns. Most names are told apart by their last part alone.
@@ -67,10 +69,23 @@ impl<'a> Names<'a> {
         Some(Known { relation, meaning, ruled })
     }
 
-    /// An error where names were met that the server has to be asked about.
+    /// What DDL with these names means in the session.
+    pub(super) fn scene(&self, names: &[Written]) -> Option<Arc<Scene>> {
+        let scene = (self.s.scene)(names);
+        if scene.is_none() {
+            self.ask_scene.replace(Some(names.to_vec()));
+        }
+        scene
+    }
+
+    /// An error where something was met that the server has to be asked about.
     pub(super) fn asked(&self) -> Result<(), Ask> {
         let ask = self.ask.take();
-        if ask.is_empty() { Ok(()) } else { Err(Ask(ask)) }
+        match self.ask_scene.take() {
+            _ if !ask.is_empty() => Err(Ask::Names(ask)),
+            Some(names) => Err(Ask::Scene(names)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl Engine {
         let special = self.specials.front().filter(|(id, _)| Some(*id) == head).map(|(_, special)| special);
         let template = match special {
             Some(
-                Special::Own(Own::Ignore | Own::Resolve(_) | Own::Isolation | Own::Catalog(_))
+                Special::Own(Own::Ignore | Own::Resolve(_) | Own::Isolation | Own::Catalog(_) | Own::Scene(_))
                 | Special::Twin(..)
                 | Special::Recheck(_),
             ) => return Shown::Instead,

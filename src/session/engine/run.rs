@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::capture::moment::Scanner;
 use crate::capture::write::{AloneResult, BlockForm, Write};
 use crate::catalog::relation::Oid;
-use crate::journal::entry::{Head, Lane, Param};
+use crate::journal::entry::{Head, Lane, Op, Param};
 use crate::journal::image::{BadImage, unhex_into};
 
 use super::pending::{Pending, PendingError};
@@ -200,16 +200,16 @@ impl Run {
             return Err(RunError::Moment);
         }
         let lane = self.write.lane;
-        let truncates = self.write.tag == "TRUNCATE TABLE";
+        let uncounted = self.write.heads.iter().any(|head| matches!(head.op, Op::Truncate | Op::Ddl));
         match self.write.expect {
             Some(expected) if lane == Lane::Statement && count != 0 && count != expected => {
                 return Err(RunError::Count { expected, found: count });
             }
-            _ if count == 0 && !truncates && !self.parted => return Ok(()),
+            _ if count == 0 && !uncounted && !self.parted => return Ok(()),
             _ => {}
         }
         for head in &self.write.heads {
-            let rows = if truncates { None } else { Some(count) };
+            let rows = if uncounted { None } else { Some(count) };
             pending.push(&self.head(head, lane, rows), &self.images)?;
         }
         Ok(())

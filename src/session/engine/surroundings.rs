@@ -75,6 +75,7 @@ impl Engine {
         let encoding = encoding.as_ref();
         let meaning = |written: &_| self.names.get(written);
         let settings = || self.settings();
+        let scene = |names: &[_]| self.names.scene(names);
         let surroundings = Surroundings {
             catalog: &catalog,
             meaning: &meaning,
@@ -82,10 +83,15 @@ impl Engine {
             standard_conforming_strings: self.machine.lex().standard_conforming_strings,
             params,
             settings: &settings,
+            scene: &scene,
         };
         match call(&surroundings) {
             Ok(decision) => Some(decision),
-            Err(Ask(names)) => {
+            Err(Ask::Scene(names)) => {
+                self.ask_scene(&names);
+                None
+            }
+            Err(Ask::Names(names)) => {
                 names.iter().for_each(|name| self.ask_name(name));
                 None
             }

@@ -4,7 +4,6 @@
 use super::cursor::{Cursor, Tok};
 use super::word::Word;
 use super::{Ddl, Span, Verb, Written};
-use crate::sql::name::Name;
 use crate::sql::token::TokenKind;
 
 /// Types that bring a default of their own.
@@ -362,6 +361,7 @@ impl Cursor<'_> {
 #[allow(clippy::unwrap_used, reason = "a failed one is a failed test")]
 mod tests {
     use super::*;
+    use crate::sql::name::Name;
     use crate::sql::lexer::LexOptions;
     use crate::sql::statement::read;
 
