@@ -23,5 +23,5 @@ pub use applier::{Applier, Mode};
 pub use early::{Gid, Prepared};
 pub use error::{ApplyError, At, CONFLICT, MALFORMED, NOT_ROUTED, Rejection};
 pub use route::{Destination, Route};
-pub use text::renamed_for;
 pub use session::lock;
+pub use text::renamed_for;

@@ -242,6 +242,8 @@ pub enum Ask {
     Names(Vec<Written>),
     /// What DDL with these names means ([`Scene`](crate::catalog::scene::Scene)).
     Scene(Vec<Written>),
+    /// What this relation is, which is newer than the catalog's picture.
+    Catalog(Oid),
 }
 
 #[cfg(test)]

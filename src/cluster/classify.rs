@@ -120,6 +120,11 @@ impl Node {
                     let scene = self.scene(&names).await?;
                     self.scenes.push((names, Arc::new(scene)));
                 }
+                // The picture is new: no rule is for it.
+                Err(Ask::Catalog(oid)) => {
+                    let same = self.meanings.values_mut().filter(|meaning| meaning.oid == Some(oid));
+                    same.for_each(|meaning| meaning.oid = None);
+                }
                 Err(Ask::Names(names)) => {
                     for name in names {
                         let meaning = self.resolve(&name).await?;

@@ -196,7 +196,12 @@ impl Course {
                 self.group.transactions = self.group.transactions.saturating_add(1);
                 let Group { transactions, bytes, barrier, .. } = self.group;
                 let passed = self.passing.take();
-                if passed.is_some() || barrier || self.careful.is_some() || transactions >= self.most || bytes >= GROUP.1 {
+                if passed.is_some()
+                    || barrier
+                    || self.careful.is_some()
+                    || transactions >= self.most
+                    || bytes >= GROUP.1
+                {
                     self.commit().await?;
                 }
             }

@@ -1,17 +1,17 @@
 //! DDL through one proxy (scenarios D1, D4): tables are made and changed on every node, in order with what is written to them.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::common::cluster::PG15_BIN;
-use crate::common::{Pg, Stops, eventually, proc};
-use crate::mesh::{APPLIER, Member, Mesh, server};
+use crate::common::{Pg, proc};
+use crate::mesh::{Member, Mesh, server};
 
 const PUBLIC: &str = "[[table]]\nname = \"public.*\"\n";
 
-/// What a database must allow for tables to be made there by its peers.
-const GRANT: &str = "grant create on schema public to applier";
+/// What a database must allow for its peers to make tables there, and to write those that are made here.
+const GRANT: &str = "grant create on schema public to applier; \
+    alter default privileges in schema public grant all on tables to applier";
 
 /// Two nodes with these rules, and nothing in them.
 fn pair(rules: &str) -> Mesh {
@@ -61,7 +61,9 @@ fn d1_pgbench_builds_all_nodes_through_one_proxy() {
     std::thread::scope(|scope| {
         for node in ["a", "b"] {
             let mesh = &mesh;
-            scope.spawn(move || proc::run(&mut pgbench(mesh, node, &["-n", "-c", "4", "-t", "50"]), Duration::from_secs(120)));
+            scope.spawn(move || {
+                proc::run(&mut pgbench(mesh, node, &["-n", "-c", "4", "-t", "50"]), Duration::from_secs(120))
+            });
         }
     });
     for table in TABLES {

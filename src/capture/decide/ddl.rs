@@ -7,7 +7,7 @@ use crate::catalog::scene::{Found, Looked, Member, Scene};
 use crate::config::{Ddl as Wish, TableName, TableRule};
 use crate::journal::entry::{Extra, Head, Lane, Op, Place, Text};
 use crate::sql::statement::{Ddl, Span, Verb, Written};
-use crate::sql::{Lexer, Name, TokenKind};
+use crate::sql::{Lexer, Name};
 
 use super::target;
 use super::{Case, Refused, quote, refuse};
@@ -152,7 +152,8 @@ impl Case<'_> {
             return Ok(());
         };
         let renamed = self.renamed(ddl, found).and_then(|(schema, table)| self.position(&schema, &table));
-        let inherits = || parents(ddl, scene).iter().filter_map(|p| p.found.as_ref()).find_map(|f| self.rule_of_line(&f.line));
+        let inherits =
+            || parents(ddl, scene).iter().filter_map(|p| p.found.as_ref()).find_map(|f| self.rule_of_line(&f.line));
         let rule = renamed.or_else(inherits).and_then(|at| self.s.catalog.rules.get(at));
         match rule.filter(|rule| rule.ddl != Wish::Local) {
             Some(rule) => Err(refuse::ddl_joins(words(ddl), &format!("{}.{}", found.schema, found.name), rule)),
@@ -171,8 +172,7 @@ impl Case<'_> {
 
     /// Schemas that go, or get another name, with ruled tables in them.
     fn whole_schemas(&self, ddl: &Ddl) -> Result<Decision, Refused> {
-        let schemas: Vec<Name> =
-            ddl.schema.into_iter().chain(ddl.targets.iter().map(|written| written.name)).collect();
+        let schemas: Vec<Name> = ddl.schema.into_iter().chain(ddl.targets.iter().map(|written| written.name)).collect();
         let catalog = self.s.catalog;
         let mut ruled: Vec<_> = catalog.relations.values().collect();
         ruled.sort_by_key(|relation| &relation.name);
@@ -189,9 +189,8 @@ impl Case<'_> {
     // === whether it can travel ===
 
     fn faithful(&self, ddl: &Ddl, actor: &Actor<'_>, scene: &Scene) -> Result<(), Refused> {
-        let refused = |detail: &str, hint: &str| {
-            Err(refuse::ddl(words(ddl), &actor.head.to_string(), actor.rule, detail, hint))
-        };
+        let refused =
+            |detail: &str, hint: &str| Err(refuse::ddl(words(ddl), &actor.head.to_string(), actor.rule, detail, hint));
         if ddl.concurrently {
             return refused(
                 "It cannot run in a transaction, and so not be journalled with what it does.",
@@ -199,7 +198,10 @@ impl Case<'_> {
             );
         }
         if ddl.opaque {
-            return refused("It makes a table within another statement.", "Write CREATE SCHEMA and CREATE TABLE apart.");
+            return refused(
+                "It makes a table within another statement.",
+                "Write CREATE SCHEMA and CREATE TABLE apart.",
+            );
         }
         if actor.rule.columns.is_some() {
             return refused(
@@ -268,7 +270,10 @@ impl Case<'_> {
             _ => !functions.immutable.contains(&call.name),
         };
         let moods = self.statement.moods;
-        if moods.clock || moods.who || self.statement.calls.iter().filter(within).any(unsteady) || self.has_user_operator()
+        if moods.clock
+            || moods.who
+            || self.statement.calls.iter().filter(within).any(unsteady)
+            || self.has_user_operator()
         {
             return Err("It computes values that may be others on another node.");
         }
@@ -276,15 +281,16 @@ impl Case<'_> {
     }
 
     fn has_backslash(&self) -> bool {
-        let loose = |kind| matches!(kind, TokenKind::String | TokenKind::NationalString);
-        Lexer::new(self.sql, self.lex()).any(|token| loose(token.kind) && token.text(self.sql).contains(&b'\\'))
+        let loose = |text: &[u8]| text.first() == Some(&b'\'') && text.contains(&b'\\');
+        Lexer::new(self.sql, self.lex()).any(|token| token.kind.is_string() && loose(token.text(self.sql)))
     }
 
     /// A table without a rule that becomes a part of this one.
     fn unruled_part(&self, ddl: &Ddl, scene: &Scene) -> Option<String> {
         let bounds = !ddl.values.is_empty();
         let others = others(ddl, scene).iter().filter(|_| bounds && ddl.others.len() == 1);
-        let found = others.filter_map(|looked| looked.found.as_ref()).find(|found| self.rule_of_line(&found.line).is_none());
+        let found =
+            others.filter_map(|looked| looked.found.as_ref()).find(|found| self.rule_of_line(&found.line).is_none());
         found.filter(|_| self.attaches(ddl)).map(|found| format!("{}.{}", found.schema, found.name))
     }
 

@@ -96,10 +96,11 @@ impl Engine {
 
     /// Whether the catalog has changed since it was read, and it matters.
     pub(super) fn needs_private_catalog(&self, statement: &Statement) -> bool {
-        let matters = !matches!(
-            statement.kind,
-            Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare | Kind::Unknown | Kind::Prepare { .. }
-        ) || statement.ddl.as_ref().is_some_and(|ddl| matches!(ddl.verb, Verb::DropSchema | Verb::AlterSchema));
+        let matters =
+            !matches!(
+                statement.kind,
+                Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare | Kind::Unknown | Kind::Prepare { .. }
+            ) || statement.ddl.as_ref().is_some_and(|ddl| matches!(ddl.verb, Verb::DropSchema | Verb::AlterSchema));
         let behind = || self.private_as_of < self.links.catalogs.invalidations();
         matters && self.is_shared_outdated() && (self.private.is_none() || behind())
     }

@@ -241,7 +241,9 @@ fn action_of(mut c: Cursor<'_>, ddl: &mut Ddl) -> Option<()> {
 /// `ADD [COLUMN] [IF NOT EXISTS] name type …`: with a default, the rows that are there get values.
 fn add(mut c: Cursor<'_>, ddl: &mut Ddl) {
     let constraint = [Word::Constraint, Word::Unique, Word::Primary, Word::Foreign, Word::Check].contains(&c.word());
-    if constraint || c.says(b"exclude") && !c.is_char_at(1, b'.') && (c.word_at(1) == Word::Using || c.is_char_at(1, b'(')) {
+    if constraint
+        || c.says(b"exclude") && !c.is_char_at(1, b'.') && (c.word_at(1) == Word::Using || c.is_char_at(1, b'('))
+    {
         return;
     }
     c.take(Word::Column);
@@ -361,8 +363,8 @@ impl Cursor<'_> {
 #[allow(clippy::unwrap_used, reason = "a failed one is a failed test")]
 mod tests {
     use super::*;
-    use crate::sql::name::Name;
     use crate::sql::lexer::LexOptions;
+    use crate::sql::name::Name;
     use crate::sql::statement::read;
 
     fn of(sql: &str) -> Option<Ddl> {
@@ -435,7 +437,11 @@ mod tests {
             ("alter table t add x int generated always as (a + 1) stored", "", false),
             ("alter table t alter x set default random()", "", false),
             ("alter table t alter column x type int using random()::int, drop y", "random()::int", false),
-            ("create table p1 partition of p for values from (now()) to (maxvalue)", "for values from (now()) to (maxvalue)", false),
+            (
+                "create table p1 partition of p for values from (now()) to (maxvalue)",
+                "for values from (now()) to (maxvalue)",
+                false,
+            ),
             ("create table t (id serial, at timestamptz default now())", "", false),
             ("alter table t add check (a > random()), add constraint serial unique (a)", "", false),
         ] {

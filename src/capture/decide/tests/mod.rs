@@ -1,5 +1,6 @@
 //! The lanes of statements over a small catalog.
 
+mod ddl;
 mod lanes;
 mod refusals;
 mod texts;
