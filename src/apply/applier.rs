@@ -66,6 +66,8 @@ pub struct Applier {
     route: Route,
     skips_triggers: bool,
     user: String,
+    /// It is the forwarder's own, not one beside it.
+    alone: bool,
     /// What the peer has confirmed.
     confirmed: Option<Progress>,
     /// Commits that were sent and are not confirmed yet.
@@ -131,6 +133,7 @@ impl Applier {
             route,
             skips_triggers,
             user,
+            alone,
             confirmed: progress,
             sent: VecDeque::new(),
             commits: 0,
@@ -265,6 +268,7 @@ impl Applier {
             _ if images => self.rows(to, entry).await?,
             (Some(text), Lane::Copy) => self.copy(head, text, &entry.body)?,
             (Some(text), _) if head.op == Op::Truncate => self.truncate(to, head, text)?,
+            (Some(text), _) if head.op == Op::Ddl => self.ddl(head, text)?,
             (Some(text), _) => self.text(head, text)?,
             (None, _) => return Err(self.malformed("a statement without a text")),
         }
@@ -437,6 +441,14 @@ impl Applier {
         Ok(())
     }
 
+    /// Tells the peer's own proxies that its tables are others. Not where the transaction is to be prepared: the server would
+    /// refuse that.
+    pub(super) fn tell(&mut self) {
+        if self.alone {
+            self.plain(format!("NOTIFY {}", crate::catalog::watch::CHANNEL).as_bytes());
+        }
+    }
+
     /// The place of the current entry.
     pub(super) fn at(&self, row: u32) -> Option<At> {
         let open = self.open.as_ref()?;
@@ -494,7 +506,7 @@ impl Applier {
     }
 
     /// Forgets all that is prepared and all that is known of the peer's tables.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.plain(b"DEALLOCATE ALL");
         self.prepared.clear();
         self.repeats.clear();

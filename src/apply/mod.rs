@@ -7,6 +7,7 @@
 
 mod applier;
 mod aside;
+mod ddl;
 mod early;
 mod error;
 mod line;
@@ -24,3 +25,4 @@ pub use early::{Gid, Prepared};
 pub use error::{ApplyError, At, CONFLICT, MALFORMED, NOT_ROUTED, Rejection};
 pub use route::{Destination, Route, Timed};
 pub use session::lock;
+pub use text::renamed_for;

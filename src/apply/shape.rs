@@ -193,7 +193,7 @@ impl Shape {
             (Op::Upsert, _) | (Op::Update, Some(true)) => Some(Act::Upsert),
             (Op::Update, None) => Some(Act::Update),
             (Op::Delete, _) => Some(Act::Delete),
-            (Op::Merge | Op::Truncate | Op::Copy, _) => return Err("images of what has none".to_owned()),
+            (Op::Merge | Op::Truncate | Op::Copy | Op::Ddl, _) => return Err("images of what has none".to_owned()),
         })
     }
 }

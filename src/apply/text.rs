@@ -1,6 +1,6 @@
 //! A statement's text with the peer's names in it: put in at the places that capture has noted, never by replacing words (§6).
 
-use super::route::Destination;
+use super::route::{Destination, Route};
 use crate::journal::entry::{Head, Op, Text};
 use crate::sql::{ClientEncoding, LexOptions, Lexer, Name, Token, TokenKind, ident, quote};
 
@@ -11,6 +11,11 @@ pub(super) enum BadText {
     Place,
     /// It names a table that does not travel to this peer.
     NotRouted(String),
+}
+
+/// The text as it runs on a peer, to be shown; none where it cannot go there.
+pub fn renamed_for(route: &mut Route, head: &Head, text: &Text) -> Option<Vec<u8>> {
+    renamed(head, text, |schema, table| route.of(schema, table)).ok()
 }
 
 /// Something to be put in the place of `start..end`.
@@ -33,7 +38,11 @@ pub(super) fn renamed(
             .ok_or_else(|| BadText::NotRouted(format!("{}.{}", place.schema, place.table)))?;
         let at = |n: u32| usize::try_from(n).map_err(|_| BadText::Place);
         let (start, end) = (at(place.start)?, at(place.end)?);
-        splices.push(Splice { start, end, put: quote::table(&to.table, encoding) });
+        let put = match head.names_schema(text, place) {
+            true => quote::ident(&to.table.schema, encoding),
+            false => quote::table(&to.table, encoding),
+        };
+        splices.push(Splice { start, end, put });
         let aliased = matches!(head.op, Op::Insert | Op::Upsert | Op::Update | Op::Delete | Op::Merge);
         if aliased && to.table != to.source {
             keep_qualifiers(head, text, &to, (start, end), &mut splices);

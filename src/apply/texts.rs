@@ -129,7 +129,7 @@ impl Applier {
         Ok(())
     }
 
-    fn renamed(&mut self, head: &Head, text: &Text) -> Result<Vec<u8>, ApplyError> {
+    pub(super) fn renamed(&mut self, head: &Head, text: &Text) -> Result<Vec<u8>, ApplyError> {
         let route = self.route();
         renamed(head, text, |schema, table| route.of(schema, table)).map_err(|bad| {
             let at = self.at(0);
@@ -165,7 +165,7 @@ impl Applier {
         Ok(())
     }
 
-    fn set(&mut self, pairs: &[(&str, &str)]) -> bool {
+    pub(super) fn set(&mut self, pairs: &[(&str, &str)]) -> bool {
         if pairs.is_empty() {
             return false;
         }

@@ -257,9 +257,16 @@ pub struct Meaning {
     pub row_security: bool,
 }
 
-/// Names that the session's server has to be asked about before a decision can be made.
+/// What the session's server has to be asked about before a decision can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask(pub Vec<Written>);
+pub enum Ask {
+    /// What these names mean.
+    Names(Vec<Written>),
+    /// What DDL with these names means ([`Scene`](crate::catalog::scene::Scene)).
+    Scene(Vec<Written>),
+    /// What this relation is, which is newer than the catalog's picture.
+    Catalog(Oid),
+}
 
 #[cfg(test)]
 mod tests {

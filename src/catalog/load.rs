@@ -64,10 +64,15 @@ pub(super) async fn answer(client: &tokio_postgres::Client, query: &str) -> Resu
 impl Catalog {
     /// The picture from the answer to [`query`], which was made for the same rules; `version` is left at 0.
     pub fn from_json(answer: &[u8], rules: &[TableRule], named: &Named) -> Result<Self, CatalogError> {
-        let lines: Vec<u8> = answer.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-        let rows: Rows = serde_json::from_slice(&STANDARD.decode(lines)?)?;
+        let rows: Rows = serde_json::from_slice(&decoded(answer)?)?;
         Ok(assemble(rows, rules, named))
     }
+}
+
+/// What the server has spelled in base64, in lines.
+pub(super) fn decoded(answer: &[u8]) -> Result<Vec<u8>, CatalogError> {
+    let lines: Vec<u8> = answer.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    Ok(STANDARD.decode(lines)?)
 }
 
 /// `(schema, table)` as patterns of LIKE; in hex, so that neither quotes nor encodings nor backslashes matter.
@@ -90,7 +95,7 @@ fn pattern(pattern: &crate::config::TablePattern) -> String {
 }
 
 /// The text with every operator spelled `OPERATOR(pg_catalog.…)`, without its comments.
-fn qualified(sql: &str) -> String {
+pub(super) fn qualified(sql: &str) -> String {
     let mut text = String::with_capacity(sql.len() * 2);
     for token in Lexer::new(sql.as_bytes(), LexOptions::default()) {
         let own = sql.get(token.start..token.end).unwrap_or_default();

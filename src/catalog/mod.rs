@@ -7,6 +7,7 @@ pub mod load;
 pub mod relation;
 mod routines;
 mod rows;
+pub mod scene;
 pub mod times;
 mod types;
 pub mod watch;

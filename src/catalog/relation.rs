@@ -198,6 +198,17 @@ impl Catalog {
         if names.is_empty() { Ok(()) } else { Err(UndecidedTriggers(names)) }
     }
 
+    /// Whether a rule would be for a table of this name, were there one that the picture does not show.
+    pub fn may_be_ruled(&self, schema: Option<&Name>, table: &Name) -> bool {
+        let text = |name: &Name| std::str::from_utf8(name.as_bytes()).map(str::to_owned);
+        let Ok(table) = text(table) else { return true };
+        match schema.map(text).transpose() {
+            Ok(Some(schema)) => self.rules.iter().any(|rule| rule.name.matches(&schema, &table)),
+            Ok(None) => self.rules.iter().any(|rule| rule.name.matches_name(&table)),
+            Err(_) => true,
+        }
+    }
+
     /// The relation that a rule names for this one: itself, or its root.
     pub fn ruled(&self, oid: Oid) -> Option<&Arc<Relation>> {
         let relation = self.relations.get(&oid)?;

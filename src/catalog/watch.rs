@@ -15,7 +15,7 @@ use crate::catalog::relation::{Catalog, Oid};
 use crate::config::TableRule;
 
 /// Tells other proxies of this node that the catalog changed.
-const CHANNEL: &str = "pgcanon_catalog";
+pub(crate) const CHANNEL: &str = "pgcanon_catalog";
 
 /// How long one question may take; past that the connection counts as dead.
 const ANSWER: Duration = Duration::from_secs(60);

@@ -1,6 +1,7 @@
 //! What would become of the statements of a script on this node, without executing any of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_postgres::Client;
 
@@ -9,6 +10,7 @@ use crate::capture::lanes::Fate;
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::load::{CatalogError, Named, load};
 use crate::catalog::relation::{Catalog, Oid};
+use crate::catalog::scene::{self, Scene};
 use crate::catalog::{ControlError, ControlSettings};
 use crate::config::Config;
 use crate::session::liveness;
@@ -67,7 +69,7 @@ pub async fn classify(config: &Config, script: &[u8]) -> Result<Vec<Verdict>, Cl
     let control = ControlSettings::load(control, config.node.connect_timeout, liveness(&config.node))?;
     let client = control.connect().await?;
     let catalog = load(&client, &config.tables, &Named::from(config)).await?;
-    let mut node = Node { client, catalog, meanings: HashMap::new(), prepared: HashMap::new() };
+    let mut node = Node { client, catalog, meanings: HashMap::new(), scenes: Vec::new(), prepared: HashMap::new() };
     let mut verdicts = Vec::new();
     for statement in statements(script, LexOptions::default()) {
         verdicts.push(node.judge(statement).await?);
@@ -82,6 +84,8 @@ struct Node {
     client: Client,
     catalog: Catalog,
     meanings: HashMap<Key, Meaning>,
+    /// Of the statement at hand.
+    scenes: Vec<(Vec<Written>, Arc<Scene>)>,
     /// SQL's own prepared statements, as far as the script has come.
     prepared: HashMap<Name, (Vec<u8>, Statement)>,
 }
@@ -108,10 +112,20 @@ impl Node {
     }
 
     async fn decide(&mut self, sql: &[u8], said: &Statement) -> Result<Decision, ClassifyError> {
+        self.scenes.clear();
         for _ in 0..ROUNDS {
             match self.try_decide(sql, said) {
                 Ok(decision) => return Ok(decision),
-                Err(Ask(names)) => {
+                Err(Ask::Scene(names)) => {
+                    let scene = self.scene(&names).await?;
+                    self.scenes.push((names, Arc::new(scene)));
+                }
+                // The picture is new: no rule is for it.
+                Err(Ask::Catalog(oid)) => {
+                    let same = self.meanings.values_mut().filter(|meaning| meaning.oid == Some(oid));
+                    same.for_each(|meaning| meaning.oid = None);
+                }
+                Err(Ask::Names(names)) => {
                     for name in names {
                         let meaning = self.resolve(&name).await?;
                         self.meanings.insert((name.schema, name.name), meaning);
@@ -135,6 +149,7 @@ impl Node {
             standard_conforming_strings: true,
             params: &[],
             settings: &Vec::new,
+            scene: &|names: &[Written]| self.scenes.iter().find(|(known, _)| known == names).map(|(_, s)| s.clone()),
         };
         if let Some((prepare_sql, prepare)) = executed(said).and_then(|name| self.prepared.get(name)) {
             let twin = "pgcanon_check";
@@ -142,6 +157,15 @@ impl Node {
                 .map(|Executed { decision, .. }| decision);
         }
         decide(sql, said, &surroundings)
+    }
+
+    async fn scene(&self, names: &[Written]) -> Result<Scene, ClassifyError> {
+        let text = |name: &Name| String::from_utf8_lossy(name.as_bytes()).into_owned();
+        let schemas: Vec<String> = names.iter().map(|n| n.schema.as_ref().map(text).unwrap_or_default()).collect();
+        let tables: Vec<String> = names.iter().map(|n| text(&n.name)).collect();
+        let row = self.client.query_one(&scene::question(), &[&schemas, &tables]).await.map_err(ControlError::from)?;
+        let answer: String = row.try_get(0).map_err(ControlError::from)?;
+        Ok(Scene::read(answer.as_bytes())?)
     }
 
     async fn resolve(&self, written: &Written) -> Result<Meaning, ClassifyError> {

@@ -197,6 +197,11 @@ impl TablePattern {
         glob(&self.0.schema, schema) && glob(&self.0.table, table)
     }
 
+    /// Whether it matches tables of this name in some schema.
+    pub fn matches_name(&self, table: &str) -> bool {
+        glob(&self.0.table, table)
+    }
+
     /// Whether it is one table's name and no pattern.
     pub fn is_exact(&self) -> bool {
         !self.0.schema.contains(['*', '?']) && !self.0.table.contains(['*', '?'])

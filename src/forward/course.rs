@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::apply::{Applier, ApplyError, Mode};
 use crate::config::NodeName;
+use crate::journal::entry::Op;
 use crate::journal::ticker::State as Ticks;
 use crate::journal::{Item, Progress, Reader, TickId, Xid};
 
@@ -63,6 +64,9 @@ struct Group {
     open: bool,
     transactions: usize,
     bytes: usize,
+    /// The place within the tick of the source transaction at hand, and whether it changes tables themselves.
+    ord: i32,
+    barrier: bool,
 }
 
 impl Course {
@@ -171,6 +175,7 @@ impl Course {
                     self.applier.begin(self.mode((tick, ord)))?;
                     self.group = Group { open: true, ..Group::default() };
                 }
+                self.group.ord = ord;
                 self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
                 self.applier.as_of(time)?;
                 if let Some(xid) = self.passing {
@@ -181,14 +186,19 @@ impl Course {
             Read::Item(Item::Entry(entry)) => {
                 self.group.bytes = self.group.bytes.saturating_add(entry.body.len());
                 if let Some(to) = self.applier.destination(&entry.head) {
+                    if entry.head.op == Op::Ddl && self.group.transactions > 0 {
+                        return self.alone_again().await;
+                    }
+                    self.group.barrier |= entry.head.op == Op::Ddl;
                     self.applier.entry(&to, &entry).await?;
                 }
             }
             Read::Item(Item::TxEnd) => {
                 self.group.transactions = self.group.transactions.saturating_add(1);
-                let Group { transactions, bytes, .. } = self.group;
+                let Group { transactions, bytes, barrier, .. } = self.group;
                 let passed = self.passing.take();
                 if passed.is_some()
+                    || barrier
                     || self.careful.is_some()
                     || self.applier.keeps_times()
                     || transactions >= self.most
@@ -266,6 +276,18 @@ impl Course {
             self.transactions = self.transactions.saturating_add(u64::try_from(self.group.transactions).unwrap_or(0));
         }
         self.confirm();
+        Ok(())
+    }
+
+    /// DDL goes with nothing that came before it (§9): what is open is rolled back, and comes again one by one.
+    async fn alone_again(&mut self) -> Result<(), ForwardError> {
+        let place = (self.tick.0, self.group.ord);
+        self.applier.rollback().await?;
+        self.confirm();
+        self.careful = Some((place, Mode::default()));
+        self.ahead.seek(self.at);
+        self.group = Group::default();
+        self.passing = None;
         Ok(())
     }
 

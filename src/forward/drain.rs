@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
 use crate::config::OnError;
-use crate::journal::entry::{Head, Lane};
+use crate::journal::entry::{Head, Lane, Op};
 use crate::journal::{CommitTime, Entry, Progress, Xid};
 
 use super::park::Parked;
@@ -57,6 +57,8 @@ struct Taken {
     passing: Option<Xid>,
     /// Of the last transaction nothing is applied yet.
     fresh: bool,
+    /// The last transaction changes tables themselves: nothing goes with it.
+    barrier: bool,
 }
 
 /// An entry that was applied.
@@ -210,10 +212,6 @@ impl Drain<'_> {
     }
 
     async fn fill(&mut self, wanted: Wanted, taken: &mut Taken) -> Result<(), ForwardError> {
-        let mode = match wanted {
-            Wanted::One(mode) | Wanted::Pieces(_, mode) => mode,
-            Wanted::Some | Wanted::Before(_) => Mode::default(),
-        };
         let mut building: Option<Building> = None;
         loop {
             let most = match wanted {
@@ -241,7 +239,7 @@ impl Drain<'_> {
                     self.passed(taken);
                     taken.fresh = true;
                 }
-                self.take(piece, &mut building, taken, mode).await?;
+                self.take(piece, &mut building, taken, wanted).await?;
             }
         }
         if let Some(last) = taken.last.filter(|_| matches!(wanted, Wanted::Pieces(..))) {
@@ -271,8 +269,9 @@ impl Drain<'_> {
         mut piece: Waiting,
         building: &mut Option<Building>,
         taken: &mut Taken,
-        mode: Mode,
+        wanted: Wanted,
     ) -> Result<(), ForwardError> {
+        let mode = wanted.mode();
         let entry = piece.take_entry()?;
         taken.last = Some((piece.place, piece.seq));
         if self.early.contains(&piece.xid) {
@@ -300,6 +299,12 @@ impl Drain<'_> {
             return Ok(());
         }
         self.put(building, taken).await?;
+        if entry.head.op == Op::Ddl && !matches!(wanted, Wanted::Pieces(..)) {
+            if taken.transactions > 1 {
+                return Err(apart(piece.place).into());
+            }
+            taken.barrier = true;
+        }
         let Entry { head, body } = entry;
         *building = Some(Building { place: piece.place, nr: piece.nr, head, body: body.into(), ids: vec![piece.id] });
         Ok(())
@@ -345,6 +350,22 @@ impl Drain<'_> {
     }
 }
 
+impl Wanted {
+    fn mode(self) -> Mode {
+        match self {
+            Self::One(mode) | Self::Pieces(_, mode) => mode,
+            Self::Some | Self::Before(_) => Mode::default(),
+        }
+    }
+}
+
+/// What was put together has to be taken apart before this place: DDL goes with nothing that came before it (§9).
+fn apart((tick, ord): Place) -> ApplyError {
+    let at = Some(At { tick, ord, entry: 0, row: 0 });
+    let (sqlstate, message) = ("40001".to_owned(), "DDL is applied by itself".to_owned());
+    ApplyError::Retry(Box::new(Rejection { sqlstate, message, detail: None, hint: None, at }))
+}
+
 impl Building {
     /// Takes another piece of the same entry, where both are rows: what the operator has put in the place of one is not.
     fn add(&mut self, id: i64, piece: &Entry) -> bool {
@@ -380,6 +401,7 @@ impl Taken {
     /// Whether a transaction at this place is left for the next time.
     fn is_enough(&self, wanted: Wanted, next: Place) -> bool {
         match wanted {
+            Wanted::Some | Wanted::Before(_) if self.barrier => true,
             Wanted::Some => self.transactions >= GROUP.0 || self.ids.len().saturating_add(self.behind.len()) >= GROUP.1,
             Wanted::Before(place) => next >= place,
             Wanted::One(_) => self.transactions > 0,

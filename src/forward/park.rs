@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::apply::{ApplyError, Mode, Rejection};
-use crate::journal::entry::{ColumnRole, ImageColumn, Lane};
+use crate::journal::entry::{ColumnRole, Head, ImageColumn, Lane, Op};
 use crate::journal::{BadImage, CommitTime, Entry, Images, Progress, Value};
 
 use super::ForwardError;
@@ -44,21 +44,23 @@ impl Touched {
         if self.0.is_empty() {
             return Ok(false);
         }
-        let table = (entry.head.schema.clone(), entry.head.table.clone());
-        Ok(match (self.0.get(&table), keys(entry)?) {
+        let keys = keys(entry)?;
+        Ok(tables(&entry.head).any(|table| match (self.0.get(&table), &keys) {
             (None, _) => false,
             (Some(Rows::Some(rows)), Some(keys)) => keys.iter().any(|key| rows.contains(key)),
             (Some(_), _) => true,
-        })
+        }))
     }
 
     /// Adds what a change touches.
     pub(super) fn add(&mut self, entry: &Entry) -> Result<(), BadImage> {
-        let table = (entry.head.schema.clone(), entry.head.table.clone());
-        let rows = self.0.entry(table).or_insert_with(|| Rows::Some(HashSet::new()));
-        match (keys(entry)?, &mut *rows) {
-            (Some(keys), Rows::Some(rows)) if rows.len() < MOST => rows.extend(keys),
-            _ => *rows = Rows::All,
+        let keys = keys(entry)?;
+        for table in tables(&entry.head) {
+            let rows = self.0.entry(table).or_insert_with(|| Rows::Some(HashSet::new()));
+            match (&keys, &mut *rows) {
+                (Some(keys), Rows::Some(rows)) if rows.len() < MOST => rows.extend(keys),
+                _ => *rows = Rows::All,
+            }
         }
         Ok(())
     }
@@ -147,6 +149,13 @@ impl Drain<'_> {
     }
 }
 
+/// The tables that a change touches: DDL may name several.
+fn tables(head: &Head) -> impl Iterator<Item = (String, String)> {
+    let named = head.text.iter().filter(|_| head.op == Op::Ddl).flat_map(|text| &text.names);
+    let named = named.map(|place| (place.schema.clone(), place.table.clone()));
+    std::iter::once((head.schema.clone(), head.table.clone())).chain(named)
+}
+
 /// The keys of the rows that a change touches, as they were and as they are; none where it may be any row of the table.
 fn keys(entry: &Entry) -> Result<Option<Vec<RowKey>>, BadImage> {
     let head = &entry.head;
@@ -193,7 +202,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::journal::entry::{Head, sample};
+    use crate::journal::entry::sample;
 
     fn entry(columns: &[(&str, ColumnRole)], rows: &[&[i32]]) -> Entry {
         let column = |(name, role): &(&str, ColumnRole)| ImageColumn {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::apply::Route;
+use crate::apply::{Route, renamed_for};
 use crate::config::TableName;
-use crate::journal::entry::{Head, Lane};
+use crate::journal::entry::{Head, Lane, Op, Text};
 use crate::journal::{Entry, Image, Item, Reader, Rendered, Renderer, TickId, Xid, encode_entry};
 
 use super::course::next;
@@ -71,7 +71,11 @@ impl Spiller {
                 Item::TxBegin { ord, xid, .. } => (place, of, seq, nr) = ((tick, ord), xid, 0, 0),
                 Item::Entry(entry) => {
                     let Some(to) = self.route.of(&entry.head.schema, &entry.head.table) else { continue };
-                    for (one, query) in self.pieces(&entry, &to.table).await? {
+                    let pieces = match self.ddl(&entry, &to.table).await? {
+                        Some(query) => vec![(Entry::clone(&entry), query)],
+                        None => self.pieces(&entry, &to.table).await?,
+                    };
+                    for (one, query) in pieces {
                         let mut encoded = Vec::new();
                         encode_entry(&mut encoded, &one.head, &one.body)?;
                         batch.bytes = batch.bytes.saturating_add(encoded.len()).saturating_add(query.len());
@@ -92,6 +96,15 @@ impl Spiller {
             store.append(&batch.pieces).await?;
         }
         Ok(())
+    }
+
+    /// The SQL of DDL on the peer, which may name many tables.
+    async fn ddl(&mut self, entry: &Entry, table: &TableName) -> Result<Option<String>, ForwardError> {
+        let Some(text) = entry.head.text.as_ref().filter(|_| entry.head.op == Op::Ddl) else { return Ok(None) };
+        let Some(sql) = renamed_for(&mut self.route, &entry.head, text) else { return Ok(None) };
+        let text = Text { sql, names: Vec::new(), ..text.clone() };
+        let shown = Entry { head: Head { text: Some(text), ..entry.head.clone() }, body: entry.body.clone() };
+        Ok(Some(joined(&self.render(&shown, table).await?)))
     }
 
     /// What an entry consists of, each with its SQL on the peer.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::sql::quote;
+
 /// How a change travels (§4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Lane {
@@ -23,6 +25,8 @@ pub enum Op {
     Merge,
     Truncate,
     Copy,
+    /// DDL: applied in a transaction of its own, behind all that came before.
+    Ddl,
 }
 
 /// Everything about an entry but its rows.
@@ -123,6 +127,16 @@ pub struct Param {
     pub type_oid: u32,
     pub binary: bool,
     pub value: Option<Vec<u8>>,
+}
+
+impl Head {
+    /// Whether a place of DDL holds not the table but its schema alone: of what is beside the table, an index or a partition.
+    #[must_use]
+    pub fn names_schema(&self, text: &Text, place: &Place) -> bool {
+        let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        let name = text.sql.get(at(place.start)..at(place.end));
+        self.op == Op::Ddl && name == Some(quote::ident(&place.schema, &self.encoding).as_bytes())
+    }
 }
 
 /// A head for tests.

@@ -6,6 +6,7 @@ mod common;
 mod ack;
 mod atomic;
 mod converge;
+mod ddl;
 mod equal;
 mod keys;
 mod kinds;

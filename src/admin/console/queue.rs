@@ -179,13 +179,16 @@ fn statement(sql: &str) -> Result<&str, Failure> {
     let [piece] = pieces.as_slice() else {
         return Err(refusal("42601", &format!("{} statements in the place of one", pieces.len()), hint()));
     };
-    let text = piece.text(sql.as_bytes());
-    let head = Lexer::new(text, LexOptions::default()).next_significant();
-    let word = head.map(|token| String::from_utf8_lossy(token.text(text)).to_ascii_lowercase()).unwrap_or_default();
+    let word = first_word(piece.text(sql.as_bytes()));
     if !STATEMENTS.contains(&word.as_str()) {
         return Err(refusal("42601", &format!("\"{}\" cannot be run in a row's place", word.escape_debug()), hint()));
     }
     Ok(sql.get(piece.start..piece.end).unwrap_or(sql).trim())
+}
+
+fn first_word(text: &[u8]) -> String {
+    let head = Lexer::new(text, LexOptions::default()).next_significant();
+    head.map(|token| String::from_utf8_lossy(token.text(text)).to_ascii_lowercase()).unwrap_or_default()
 }
 
 fn ends_in_comment(sql: &str) -> bool {
@@ -194,10 +197,14 @@ fn ends_in_comment(sql: &str) -> bool {
 
 /// An entry for the same table that is this text, and may change as many rows as it likes.
 fn replaced(entry: &Entry, sql: &str) -> Result<Vec<u8>, Failure> {
-    let text = Text { sql: sql.into(), params: Vec::new(), names: Vec::new(), settings: Vec::new() };
+    let ddl = ["create", "alter", "drop", "comment"].contains(&first_word(sql.as_bytes()).as_str());
+    // As the role that the other was to run as, and with its search_path.
+    let settings = entry.head.text.as_ref().filter(|_| ddl && entry.head.op == Op::Ddl);
+    let settings = settings.map(|text| text.settings.clone()).unwrap_or_default();
+    let text = Text { sql: sql.into(), params: Vec::new(), names: Vec::new(), settings };
     let head = Head {
         lane: Lane::Locked,
-        op: Op::Update,
+        op: if ddl { Op::Ddl } else { Op::Update },
         encoding: "UTF8".to_owned(),
         columns: Vec::new(),
         extra: Extra::None,

@@ -2,6 +2,7 @@
 
 mod copy;
 mod ctes;
+mod ddl;
 mod execute;
 mod image;
 mod locked;
@@ -25,8 +26,11 @@ pub(in crate::capture) use types::is_text;
 // a test that panics has done its work
 mod tests;
 
+use std::sync::Arc;
+
 use crate::capture::write::{Ask, Decision, Meaning, Refusal};
 use crate::catalog::relation::Catalog;
+use crate::catalog::scene::Scene;
 use crate::config::Unreplicable;
 use crate::sql::statement::{Kind, Statement, Written};
 
@@ -45,6 +49,8 @@ pub struct Surroundings<'a> {
     pub params: &'a [u32],
     /// Settings that travel with the texts of lanes L and C.
     pub settings: &'a dyn Fn() -> Vec<(String, String)>,
+    /// What DDL with these names means in the session; none where the server has not been asked yet.
+    pub scene: &'a dyn Fn(&[Written]) -> Option<Arc<Scene>>,
 }
 
 /// Decides about one statement, or says which names the session's server has to be asked about first.
@@ -113,6 +119,7 @@ impl<'a> Case<'a> {
                 self.hidden()
             }
             Kind::Explain { inner, .. } => Case { statement: inner, ..*self }.explained().map(|()| self.pass()),
+            Kind::Ddl => self.ddl(),
             Kind::Do { body } => self.block(body.as_deref()),
             Kind::Unknown => self.unreadable(),
             _ => Ok(self.pass()),

@@ -246,6 +246,39 @@ pub(super) fn made(name: &str, rule: &TableRule) -> Refused {
     Refused { refusal, leave: rule.unreplicable }
 }
 
+/// DDL that cannot travel; `verb` is how it begins.
+pub(super) fn ddl(verb: &str, table: &str, rule: &TableRule, detail: &str, hint: &str) -> Refused {
+    let refusal = Refusal {
+        message: format!("this {verb} of table \"{table}\" cannot be replicated"),
+        detail: Some(detail.to_owned()),
+        hint: Some(hint.to_owned()),
+    };
+    Refused { refusal, leave: rule.unreplicable }
+}
+
+pub(super) fn ddl_unwanted(verb: &str, table: &str) -> Refused {
+    always(
+        format!("{verb} of table \"{table}\" is not allowed"),
+        "Its replication rule says ddl = \"refuse\".",
+        "Set ddl = \"replicate\" in the rule to have it done on all nodes, or ddl = \"local\" to do it on each by itself.",
+    )
+}
+
+/// A table that would come under a rule with rows in it.
+pub(super) fn ddl_joins(verb: &str, table: &str, rule: &TableRule) -> Refused {
+    ddl(
+        verb,
+        table,
+        rule,
+        &format!("By it the rule for \"{}\" would be for the table, but its rows are on no other node.", rule.name),
+        "CREATE the replicated table, and INSERT ... SELECT the rows.",
+    )
+}
+
+pub(super) fn ddl_schema(verb: &str, table: &str, rule: &TableRule) -> Refused {
+    ddl(verb, table, rule, "The table is in that schema, and replicated.", "DROP the replicated tables in it first.")
+}
+
 pub(super) fn hidden(found: &str) -> Refused {
     always(
         "this statement cannot be replicated".to_owned(),

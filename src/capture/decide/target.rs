@@ -1,10 +1,11 @@
 //! What the names of a statement mean: which relation is written, by which rule it travels.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use crate::capture::write::{Acked, Ask, Meaning};
-use crate::catalog::relation::Relation;
+use crate::catalog::relation::{Oid, Relation};
+use crate::catalog::scene::Scene;
 use crate::config::{Delivery, TableRule};
 use crate::sql::Name;
 use crate::sql::statement::{Target, Written};
@@ -15,6 +16,8 @@ use super::{Surroundings, quote};
 pub(super) struct Names<'a> {
     s: &'a Surroundings<'a>,
     ask: RefCell<Vec<Written>>,
+    ask_scene: RefCell<Option<Vec<Written>>>,
+    ask_catalog: Cell<Option<Oid>>,
 }
 
 /// A relation that some rule concerns.
@@ -40,14 +43,16 @@ pub(super) struct Ours<'a> {
 
 impl<'a> Names<'a> {
     pub(super) fn new(s: &'a Surroundings<'a>) -> Self {
-        Self { s, ask: RefCell::default() }
+        Self { s, ask: RefCell::default(), ask_scene: RefCell::default(), ask_catalog: Cell::default() }
     }
 
     /// What a name means, if it is a relation that a rule concerns. Most names are told apart by their last part alone.
     pub(super) fn look(&self, written: &Written) -> Option<Known<'a>> {
         let catalog = self.s.catalog;
         let foreign_bytes = !written.name.as_bytes().is_ascii() && !quote::same_bytes(self.s.encoding);
-        if !foreign_bytes && !catalog.by_name.contains_key(&written.name) {
+        // A table that a rule would be for may be newer than the picture.
+        let known = catalog.by_name.contains_key(&written.name);
+        if !foreign_bytes && !known && !catalog.may_be_ruled(written.schema.as_ref(), &written.name) {
             return None;
         }
         if written.schema == Some(Name::from("pg_catalog")) {
@@ -61,16 +66,35 @@ impl<'a> Names<'a> {
             }
             return None;
         };
-        let relation = catalog.relations.get(&meaning.oid?)?;
+        let oid = meaning.oid?;
+        let Some(relation) = catalog.relations.get(&oid) else {
+            if !known {
+                self.ask_catalog.set(Some(oid));
+            }
+            return None;
+        };
         let rule = relation.rule.and_then(|index| self.s.catalog.rules.get(index));
         let ruled = rule.and_then(|rule| Some((rule, catalog.ruled(relation.oid)?)));
         Some(Known { relation, meaning, ruled })
     }
 
-    /// An error where names were met that the server has to be asked about.
+    /// What DDL with these names means in the session.
+    pub(super) fn scene(&self, names: &[Written]) -> Option<Arc<Scene>> {
+        let scene = (self.s.scene)(names);
+        if scene.is_none() {
+            self.ask_scene.replace(Some(names.to_vec()));
+        }
+        scene
+    }
+
+    /// An error where something was met that the server has to be asked about.
     pub(super) fn asked(&self) -> Result<(), Ask> {
         let ask = self.ask.take();
-        if ask.is_empty() { Ok(()) } else { Err(Ask(ask)) }
+        match self.ask_scene.take() {
+            _ if !ask.is_empty() => Err(Ask::Names(ask)),
+            Some(names) => Err(Ask::Scene(names)),
+            None => self.ask_catalog.take().map_or(Ok(()), |oid| Err(Ask::Catalog(oid))),
+        }
     }
 }
 

@@ -162,6 +162,7 @@ fn op_word(op: Op) -> &'static str {
         Op::Merge => "merge",
         Op::Truncate => "truncate",
         Op::Copy => "copy",
+        Op::Ddl => "ddl",
     }
 }
 

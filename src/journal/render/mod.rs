@@ -154,6 +154,12 @@ impl Renderer {
         self.values.know([table.schema.as_str(), table.table.as_str()].into_iter()).await?;
         Ok(format!("{}.{}", self.values.ident(&table.schema), self.values.ident(&table.table)))
     }
+
+    /// A table's schema as SQL.
+    async fn schema(&mut self, table: &TableName) -> Result<String, RenderError> {
+        self.values.know([table.schema.as_str()].into_iter()).await?;
+        Ok(self.values.ident(&table.schema))
+    }
 }
 
 // === impl Rendered ===

@@ -68,7 +68,11 @@ impl Renderer {
                 Part::Name(place) => {
                     let own = place.schema == head.schema && place.table == head.table;
                     let meant = TableName { schema: place.schema.clone(), table: place.table.clone() };
-                    let name = self.table(if own { table } else { &meant }).await?;
+                    let shown = if own { table } else { &meant };
+                    let name = match head.names_schema(text, place) {
+                        true => self.schema(shown).await?,
+                        false => self.table(shown).await?,
+                    };
                     rendered.sql.push_str(&name);
                 }
                 Part::Param(slot) => match known.get(slot.index).and_then(Option::as_ref) {

@@ -230,6 +230,8 @@ impl Engine {
             return statement.is_some_and(|name| self.statements.get(&Name::from_bytes(name)).is_some());
         }
         let catalog = self.catalog();
+        // It may name what this session has just made.
+        let outdated = self.private.is_none() && self.is_shared_outdated();
         let opts = self.machine.lex();
         Lexer::new(body, opts).filter(|token| !token.kind.is_blank()).any(|token| {
             let name = match token.kind {
@@ -238,7 +240,9 @@ impl Engine {
                 }
                 _ => None,
             };
-            name.is_some_and(|name| catalog.by_name.contains_key(&name))
+            name.is_some_and(|name| {
+                catalog.by_name.contains_key(&name) || outdated && catalog.may_be_ruled(None, &name)
+            })
         })
     }
 }

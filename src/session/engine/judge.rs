@@ -63,6 +63,7 @@ impl Judged {
         let ddl = matches!(kind, Kind::Ddl | Kind::CreateAs { .. } | Kind::Select { into: Some(_) });
         let quiet =
             matches!(kind, Kind::Select { into: None } | Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare);
+        let quiet = quiet && statement.ddl.is_none();
         let active = !quiet || statement.with.as_ref().is_some_and(|w| w.ctes.iter().any(|cte| cte.writes.is_some()));
         let copies = matches!(kind, Kind::Copy(copy) if copy.direction == CopyDirection::FromStdin);
         let judged = Self { ddl, active, copies, ..Self::new(Act::Pass) };

@@ -30,12 +30,12 @@ mod surroundings;
 mod twins;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::capture::write::Acked;
-use crate::catalog::relation::Catalog;
+use crate::catalog::relation::{Catalog, Oid};
 use crate::journal::Xid;
 use crate::journal::meta::Appender;
 use crate::session::links::Links;
@@ -173,6 +173,8 @@ pub(crate) struct Engine {
 
     // === names and statements ===
     names: Names,
+    /// Relations that no rule is for, though one is for tables of such names.
+    strangers: HashSet<Oid>,
     /// The catalog as this session alone sees it, while it has changed it.
     private: Option<Arc<Catalog>>,
     /// Invalidations that it is newer than.
@@ -264,6 +266,7 @@ impl Engine {
             parameters: BTreeMap::new(),
             reported: Reported::default(),
             names: Names::default(),
+            strangers: HashSet::new(),
             private: None,
             private_as_of: 0,
             statements: Statements::default(),

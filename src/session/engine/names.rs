@@ -1,9 +1,11 @@
 //! What relation names mean in this session: asked of its own server, remembered until something may have changed it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::capture::write::Meaning;
 use crate::catalog::relation::Oid;
+use crate::catalog::scene::Scene;
 use crate::sql::Name;
 use crate::sql::statement::Written;
 use crate::wire::extended::Reader;
@@ -33,11 +35,15 @@ pub(super) const RESOLVE_IN: &[u8] = ask!(
     "(SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) $1::pg_catalog.name)"
 );
 
+const TEXT: u32 = 25;
+
 type Key = (Option<Name>, Name);
 
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashMap<Key, Meaning>,
+    /// What DDL with these names means.
+    scenes: HashMap<Vec<Key>, Arc<Scene>>,
 }
 
 impl Names {
@@ -71,13 +77,39 @@ impl Names {
         Some(())
     }
 
+    pub(super) fn scene(&self, names: &[Written]) -> Option<Arc<Scene>> {
+        self.scenes.get(&names.iter().map(key).collect::<Vec<_>>()).cloned()
+    }
+
+    pub(super) fn set_scene(&mut self, names: &[Written], scene: Scene) {
+        self.scenes.insert(names.iter().map(key).collect(), Arc::new(scene));
+    }
+
     pub(super) fn forget(&mut self) {
         self.known.clear();
+        self.scenes.clear();
     }
 }
 
 fn key(written: &Written) -> Key {
     (written.schema, written.name)
+}
+
+/// Schemas and names for [`question`](crate::catalog::scene::question), each an array of text in binary.
+pub(super) fn arrays(names: &[Written]) -> [Vec<u8>; 2] {
+    let array = |part: &dyn Fn(&Written) -> Name| {
+        let len = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
+        let mut out = [1, 0, TEXT].map(u32::to_be_bytes).concat();
+        out.extend_from_slice(&len(names.len()));
+        out.extend_from_slice(&1_u32.to_be_bytes());
+        for name in names {
+            let name = part(name);
+            out.extend_from_slice(&len(name.as_bytes().len()));
+            out.extend_from_slice(name.as_bytes());
+        }
+        out
+    };
+    [array(&|name| name.schema.unwrap_or_default()), array(&|name| name.name)]
 }
 
 /// A lone name as `to_regclass` reads it.

@@ -4,14 +4,15 @@
 use tracing::warn;
 
 use crate::catalog::relation::Catalog;
-use crate::sql::statement::{Kind, Statement, Written};
+use crate::catalog::scene::{self, Scene};
+use crate::sql::statement::{Kind, Statement, Verb, Written};
 use crate::wire::array::array;
 use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
 use crate::wire::message::{back, split_cstr};
 
 use super::atomic::CommitError;
-use super::names::{RESOLVE, RESOLVE_IN, quoted};
+use super::names::{RESOLVE, RESOLVE_IN, arrays, quoted};
 use super::pending::{Grave, PendingError};
 use super::rows::{Template, tag_count};
 use super::twins::Need;
@@ -22,6 +23,7 @@ const BYTEA: u32 = 17;
 const INT8: u32 = 20;
 const BYTEA_ARRAY: u32 = 1001;
 const INT8_ARRAY: u32 = 1016;
+const TEXT_ARRAY: u32 = 1009;
 
 /// Portal of our own statements: the unnamed one may be the client's.
 pub(super) const PORTAL: &[u8] = b"pgcanon";
@@ -57,6 +59,8 @@ pub(super) enum Own {
     Begin,
     /// The rows are the catalog as this session sees it, as JSON.
     Catalog(Vec<u8>),
+    /// The row is what DDL with these names means.
+    Scene(Vec<Written>),
     /// A step like any other whose failure fails what the client asked for.
     Needed,
     /// The COMMIT of a wrapped simple query.
@@ -81,12 +85,26 @@ impl Engine {
         self.sync_if_settled();
     }
 
+    /// What DDL with these names means.
+    pub(super) fn ask_scene(&mut self, names: &[Written]) {
+        let [schemas, tables] = arrays(names);
+        let own = || Own::Scene(names.to_vec());
+        self.own_execute(
+            scene::question().as_bytes(),
+            &[TEXT_ARRAY, TEXT_ARRAY],
+            &[Some(&schemas), Some(&tables)],
+            own,
+        );
+        self.sync_if_settled();
+    }
+
     /// Whether the catalog has changed since it was read, and it matters.
     pub(super) fn needs_private_catalog(&self, statement: &Statement) -> bool {
-        let matters = !matches!(
-            statement.kind,
-            Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare | Kind::Unknown | Kind::Prepare { .. }
-        );
+        let matters =
+            !matches!(
+                statement.kind,
+                Kind::Ddl | Kind::Session | Kind::Other | Kind::Declare | Kind::Unknown | Kind::Prepare { .. }
+            ) || statement.ddl.as_ref().is_some_and(|ddl| matches!(ddl.verb, Verb::DropSchema | Verb::AlterSchema));
         let behind = || self.private_as_of < self.links.catalogs.invalidations();
         matters && self.is_shared_outdated() && (self.private.is_none() || behind())
     }
@@ -352,6 +370,16 @@ impl Engine {
                 let tag = split_cstr(body).map_or(body, |(tag, _)| tag);
                 if tag_count(tag) == Some(0) {
                     self.names.absent(written);
+                }
+            }
+            (Own::Scene(names), back::DATA_ROW) => {
+                let answer = Reader(body.get(2..).unwrap_or_default()).value().flatten().map(Scene::read);
+                match answer {
+                    Some(Ok(scene)) => self.names.set_scene(names, scene),
+                    other => {
+                        warn!(?other, "the server does not say what names mean in the expected way");
+                        self.unexpected = Some(tag);
+                    }
                 }
             }
             (Own::Isolation, back::DATA_ROW) => {

@@ -391,6 +391,7 @@ impl Engine {
                 Own::Needed
                 | Own::Resolve(_)
                 | Own::Catalog(_)
+                | Own::Scene(_)
                 | Own::Isolation
                 | Own::Xid
                 | Own::Changes

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::sql::ClientEncoding;
+use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Parse, put_close, put_sync};
 use crate::wire::message::{back, put_frame};
 
@@ -14,6 +15,7 @@ use super::{Engine, Special};
 /// The routine that refuses a Parse of several statements, which it has read.
 pub(super) const MANY_COMMANDS: &[u8] = b"exec_parse_message";
 pub(super) const SYNTAX_ERROR: &[u8] = b"42601";
+const UNDEFINED_COLUMN: &[u8] = b"42703";
 /// What warns of a text when it is read.
 const SCANNER: [&[u8]; 3] = [b"truncate_identifier", b"check_string_escape_warning", b"check_escape_warning"];
 
@@ -24,7 +26,7 @@ impl Engine {
         let special = self.specials.front().filter(|(id, _)| Some(*id) == head).map(|(_, special)| special);
         let template = match special {
             Some(
-                Special::Own(Own::Ignore | Own::Resolve(_) | Own::Isolation | Own::Catalog(_))
+                Special::Own(Own::Ignore | Own::Resolve(_) | Own::Isolation | Own::Catalog(_) | Own::Scene(_))
                 | Special::Twin(..)
                 | Special::Recheck(_),
             ) => return Shown::Instead,
@@ -53,6 +55,7 @@ impl Engine {
     fn shown_error(&self, template: Option<&Template>, body: &[u8]) -> Vec<u8> {
         let body = self.own_names(body);
         match template {
+            Some(template) if is_ours(&body, template, self.characters()) => changed_meanwhile(&body),
             Some(template) if !template.rewritten.inserted.is_empty() => {
                 map_report(back::ERROR, &body, template, self.characters())
             }
@@ -103,6 +106,26 @@ impl Engine {
         let utf8 = encoding == ClientEncoding::AsciiSafe && self.encoding_name() == "UTF8";
         Characters { encoding, utf8 }
     }
+}
+
+/// Whether a column is missed that only capture has named: DDL has come between its decision and the statement.
+fn is_ours(body: &[u8], template: &Template, characters: Characters) -> bool {
+    let position = field(body, b'P').and_then(|p| std::str::from_utf8(p).ok()?.parse().ok());
+    let put_in = |position| template.is_put_in(position, characters);
+    field(body, b'C') == Some(UNDEFINED_COLUMN) && position.is_some_and(put_in)
+}
+
+/// The client knows nothing of that column; it is told what it can do.
+fn changed_meanwhile(body: &[u8]) -> Vec<u8> {
+    let said = String::from_utf8_lossy(field(body, b'M').unwrap_or_default()).into_owned();
+    Report {
+        detail: Some(format!("To be replicated it was looked at as the table was before: {said}.")),
+        hint: Some(
+            "Run the transaction again. If that does not help, a replication rule names that column.".to_owned(),
+        ),
+        ..Report::error(sqlstate::SERIALIZATION_FAILURE, "the table was changed while the statement was on its way")
+    }
+    .frame()
 }
 
 /// An error that counts result columns, ours among them.

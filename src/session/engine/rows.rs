@@ -115,6 +115,14 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Whether what stands at this position is none of the client's.
+    pub(super) fn is_put_in(&self, position: usize, characters: Characters) -> bool {
+        let at = characters.offset(&self.rewritten.sql, position.saturating_sub(1));
+        self.rewritten.inserted.iter().any(|put| (put.at..put.at.saturating_add(put.len)).contains(&at))
+    }
+}
+
 impl Characters {
     /// Where the `n`th character (from 0) begins.
     fn offset(self, text: &[u8], n: usize) -> usize {

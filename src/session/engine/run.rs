@@ -201,19 +201,19 @@ impl Run {
             return Err(RunError::Moment);
         }
         let lane = self.write.lane;
-        let truncates = self.write.tag == "TRUNCATE TABLE";
+        let uncounted = self.write.heads.iter().any(|head| matches!(head.op, Op::Truncate | Op::Ddl));
         match self.write.expect {
             Some(expected) if lane == Lane::Statement && count != 0 && count != expected => {
                 return Err(RunError::Count { expected, found: count });
             }
-            _ if count == 0 && !truncates && !self.parted => return Ok(()),
+            _ if count == 0 && !uncounted && !self.parted => return Ok(()),
             _ => {}
         }
         for head in &self.write.heads {
-            let rows = if truncates { None } else { Some(count) };
+            let rows = if uncounted { None } else { Some(count) };
             pending.push(&self.head(head, lane, rows), &self.images)?;
         }
-        for bury in self.write.buries.iter().filter(|bury| truncates && bury.number.is_none()) {
+        for bury in self.write.buries.iter().filter(|bury| bury.number.is_none()) {
             let Some(Head { schema, table, .. }) = self.write.heads.get(bury.head) else { continue };
             pending.bury(Grave { schema: schema.clone(), table: table.clone(), key: Vec::new(), number: None });
         }

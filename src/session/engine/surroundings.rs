@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use crate::capture::decide::{Surroundings, decide};
 use crate::capture::lanes::Tally;
-use crate::capture::write::{Ask, Decision};
+use crate::capture::write::{Ask, Decision, Meaning};
 use crate::catalog::relation::{Catalog, Oid};
 use crate::sql::statement::Statement;
 
 use super::Engine;
+
+/// Relations that are remembered to be none of ours.
+const STRANGERS: usize = 1000;
 
 /// Whether a statement's snapshot is as new as the locks before it.
 pub(super) enum Snapshot {
@@ -73,8 +76,13 @@ impl Engine {
         let catalog = self.catalog();
         let encoding = self.encoding_name();
         let encoding = encoding.as_ref();
-        let meaning = |written: &_| self.names.get(written);
+        let meaning = |written: &_| {
+            let meaning = self.names.get(written)?;
+            let stranger = |oid: &Oid| self.strangers.contains(oid) && !catalog.relations.contains_key(oid);
+            Some(Meaning { oid: meaning.oid.filter(|oid| !stranger(oid)), ..meaning })
+        };
         let settings = || self.settings();
+        let scene = |names: &[_]| self.names.scene(names);
         let surroundings = Surroundings {
             catalog: &catalog,
             meaning: &meaning,
@@ -82,10 +90,25 @@ impl Engine {
             standard_conforming_strings: self.machine.lex().standard_conforming_strings,
             params,
             settings: &settings,
+            scene: &scene,
         };
         match call(&surroundings) {
             Ok(decision) => Some(decision),
-            Err(Ask(names)) => {
+            Err(Ask::Catalog(oid)) => {
+                // Once it is read anew, what is still not in it is none of ours.
+                if self.strangers.len() > STRANGERS {
+                    self.strangers.clear();
+                }
+                self.strangers.insert(oid);
+                drop(self.links.catalogs.invalidate());
+                self.ask_catalog();
+                None
+            }
+            Err(Ask::Scene(names)) => {
+                self.ask_scene(&names);
+                None
+            }
+            Err(Ask::Names(names)) => {
                 names.iter().for_each(|name| self.ask_name(name));
                 None
             }

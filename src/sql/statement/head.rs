@@ -3,7 +3,7 @@
 use super::cursor::{Cursor, Text};
 use super::word::Word;
 use super::{Kind, Span, Statement, With, Written};
-use super::{copy, insert, literal, merge, scan, truncate, update, with};
+use super::{copy, ddl, insert, literal, merge, scan, truncate, update, with};
 use crate::sql::lexer::LexOptions;
 
 /// Reads one statement, with blanks, comments and semicolons around it.
@@ -29,6 +29,7 @@ fn statement(c: Cursor<'_>) -> Statement {
         calls: facts.calls,
         moods: facts.moods,
         moment_strings: facts.moment_strings,
+        ddl: if kind == Kind::Ddl { ddl::ddl(c).map(Box::new) } else { None },
         kind,
     };
     // Where FROM, TO and commas mean something else, the reader of the statement knows better.

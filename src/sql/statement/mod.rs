@@ -6,6 +6,7 @@
 mod copy;
 mod copy_options;
 mod cursor;
+mod ddl;
 mod expr;
 mod head;
 mod insert;
@@ -60,6 +61,8 @@ pub struct Statement {
     pub moods: Moods,
     /// String constants whose content is a word such as `now`, `today`, `tomorrow`, `yesterday` (trimmed, any case).
     pub moment_strings: bool,
+    /// Of [`Kind::Ddl`] what is about tables.
+    pub ddl: Option<Box<Ddl>>,
 }
 
 /// What a statement depends on besides its words.
@@ -125,6 +128,50 @@ pub enum Kind {
     Other,
     /// A head that this reader does not know, or a text it cannot read.
     Unknown,
+}
+
+/// DDL about tables and their indexes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ddl {
+    pub verb: Verb,
+    /// What it acts on: tables, or indexes, or schemas.
+    pub targets: Vec<Written>,
+    /// `PARTITION OF`, `INHERITS`, `[NO] INHERIT`
+    pub parents: Vec<Written>,
+    /// `REFERENCES`, `LIKE`, `ATTACH` and `DETACH PARTITION`
+    pub others: Vec<Written>,
+    /// Further indexes.
+    pub indexes: Vec<Written>,
+    pub if_exists: bool,
+    pub cascade: bool,
+    pub temporary: bool,
+    pub concurrently: bool,
+    /// It makes tables in a way that is not taken apart.
+    pub opaque: bool,
+    /// `RENAME TO`
+    pub rename: Option<Name>,
+    /// `SET SCHEMA`; of ALTER SCHEMA the schema itself.
+    pub schema: Option<Name>,
+    /// `OWNER TO`
+    pub owner: bool,
+    /// Expressions that it evaluates once: for rows that are there, or for the bounds of a partition.
+    pub values: Vec<Span>,
+    /// It numbers the rows that are there.
+    pub numbers_rows: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    CreateTable,
+    CreateIndex,
+    AlterTable,
+    AlterIndex,
+    AlterSchema,
+    DropTable,
+    DropIndex,
+    DropSchema,
+    /// `COMMENT ON TABLE`, `COMMENT ON COLUMN`
+    Comment,
 }
 
 /// `WITH [RECURSIVE] a AS (…), …`

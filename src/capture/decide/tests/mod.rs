@@ -1,5 +1,6 @@
 //! The lanes of statements over a small catalog.
 
+mod ddl;
 mod lanes;
 mod refusals;
 mod texts;
@@ -13,6 +14,7 @@ use crate::catalog::relation::{
     Catalog, Column, Functions, Identity, Moments, Oid, Relation, RelationKind, Travels, TypeSort, Unique, Volatility,
     WritingFunction,
 };
+use crate::catalog::scene::{Found, Looked, Member, Scene};
 use crate::config::{Config, TableName, TableRule};
 use crate::journal::entry::Lane;
 use crate::sql::statement::{Written, read};
@@ -203,7 +205,35 @@ impl Node {
             standard_conforming_strings: self.conforming,
             params: &self.params,
             settings: &|| vec![("TimeZone".into(), "UTC".into())],
+            scene: &|names| self.asked.then(|| Arc::new(self.scene(names))),
         })
+    }
+
+    /// As app, with `search_path` public; `i_…` is an index of the table of the rest of its name.
+    fn scene(&self, names: &[Written]) -> Scene {
+        let text = |name: &Name| String::from_utf8(name.as_bytes().to_vec()).unwrap();
+        let member = |r: &Relation, kind| Member(r.name.schema.clone(), r.name.table.clone(), kind);
+        let look = |written: &Written| {
+            let asked = text(&written.name);
+            let index = asked.strip_prefix("i_");
+            let table = Written { name: Name::from(index.unwrap_or(&asked)), ..*written };
+            let found = self.meaning(&table).and_then(|m| m.oid).map(|oid| {
+                let relation = &self.catalog.relations[&oid];
+                let mut line = vec![member(relation, 'r')];
+                line.extend(relation.root.map(|root| member(&self.catalog.relations[&root], 'p')));
+                let kind = match relation.kind {
+                    _ if index.is_some() => 'i',
+                    RelationKind::View => 'v',
+                    RelationKind::Partitioned => 'p',
+                    _ => 'r',
+                };
+                let schema = relation.name.schema.clone();
+                Found { schema, name: asked.clone(), kind, temporary: false, owner: "boss".into(), line }
+            });
+            Looked { asked, found }
+        };
+        let names = names.iter().map(look).collect();
+        Scene { schema: Some("public".into()), path: vec!["public".into()], role: "app".into(), names }
     }
 
     fn lex(&self) -> LexOptions {
