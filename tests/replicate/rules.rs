@@ -192,7 +192,7 @@ fn a9_all_tables_that_a_pattern_names() {
 
 #[test]
 fn a9_a_table_that_comes_later() {
-    let rules = "[[table]]\nname = \"public.late_*\"\n";
+    let rules = "[[table]]\nname = \"public.late_*\"\nddl = \"local\"\n";
     let mesh = Mesh::start(vec![
         Member::new("a", server(Pg::V15, 'a'), "", rules),
         Member::new("b", server(Pg::V15, 'b'), "", rules),

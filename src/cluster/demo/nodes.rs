@@ -118,7 +118,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// pgbench's tables, the same on every node: DDL is not replicated yet.
+    /// pgbench's tables, the same on every node: their rows are there before the proxies are.
     pub(super) async fn fill(&self, scale: u32) -> Result<(), DemoError> {
         let mut filled = Vec::new();
         for node in &self.nodes {
