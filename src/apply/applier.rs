@@ -268,7 +268,7 @@ impl Applier {
             _ if images => self.rows(to, entry).await?,
             (Some(text), Lane::Copy) => self.copy(head, text, &entry.body)?,
             (Some(text), _) if head.op == Op::Truncate => self.truncate(to, head, text)?,
-            (Some(text), _) if head.op == Op::Ddl => self.ddl(head, text)?,
+            (Some(text), _) if head.op == Op::Ddl => self.ddl(to, head, text).await?,
             (Some(text), _) => self.text(head, text)?,
             (None, _) => return Err(self.malformed("a statement without a text")),
         }

@@ -4,8 +4,10 @@
 use super::applier::Applier;
 use super::error::ApplyError;
 use super::line::{Expect, Param};
+use super::route::Destination;
 use super::session::base;
 use crate::journal::entry::{Head, Text};
+use crate::sql::{LexOptions, Lexer};
 
 /// Settings that only DDL brings.
 const PATH: &str = "search_path";
@@ -17,8 +19,29 @@ const BECOME: &str = "SELECT pg_catalog.set_config('role', r.rolname::pg_catalog
     CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 160000 \
     THEN 'SET' ELSE 'MEMBER' END)";
 
+/// Whether this is CREATE TABLE.
+fn makes_table(sql: &[u8]) -> bool {
+    let opts = LexOptions::default();
+    let words = Lexer::new(sql, opts).filter(|token| !token.kind.is_blank()).take(3);
+    let mut words = words.map(|token| token.text(sql).to_ascii_lowercase()).filter(|word| word != b"unlogged");
+    words.next().as_deref() == Some(b"create") && words.next().as_deref() == Some(b"table")
+}
+
 impl Applier {
-    pub(super) fn ddl(&mut self, head: &Head, text: &Text) -> Result<(), ApplyError> {
+    async fn is_there(&mut self, to: &Destination) -> Result<bool, ApplyError> {
+        let sql = "SELECT 1 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
+            WHERE n.nspname OPERATOR(pg_catalog.=) $1 AND c.relname OPERATOR(pg_catalog.=) $2 AND c.relkind IN ('r', 'p')";
+        let params = [Param::text(&to.table.schema), Param::text(&to.table.table)];
+        self.encode("UTF8")?;
+        Ok(!self.line.query(sql, &[19, 19], &params).await?.is_empty())
+    }
+
+    pub(super) async fn ddl(&mut self, to: &Destination, head: &Head, text: &Text) -> Result<(), ApplyError> {
+        if makes_table(&text.sql) && self.is_there(to).await? {
+            // Somebody has made it on each node. Where it is another one, its rows will show that.
+            tracing::info!(table = %to.table, "a table that was to be made is there already");
+            return Ok(());
+        }
         let sql = self.renamed(head, text)?;
         let (mut pairs, mut role) = (vec![("enable_seqscan", "on")], None);
         for (name, value) in &text.settings {
@@ -49,5 +72,22 @@ impl Applier {
         self.forget();
         self.tell();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_made_is_told_from_other_ddl() {
+        for sql in ["create table t (id int)", "CREATE /* x */ UNLOGGED TABLE IF NOT EXISTS s.t ()"] {
+            assert!(makes_table(sql.as_bytes()), "{sql}");
+        }
+        for sql in
+            ["create index on t (id)", "alter table t add x int", "create unique index i on t (id)", "drop table t"]
+        {
+            assert!(!makes_table(sql.as_bytes()), "{sql}");
+        }
     }
 }

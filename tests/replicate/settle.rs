@@ -64,20 +64,6 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
             .collect();
         (echoes && all.windows(2).all(|two| two[0] == two[1])).then_some(())
     };
-    if std::env::var_os("SETTLE_SHOW").is_some() {
-        let start = std::time::Instant::now();
-        while quiet().is_none() && start.elapsed() < Duration::from_secs(15) {}
-        if quiet().is_none() {
-            for node in mesh.names() {
-                std::fs::write(
-                    format!("/tmp/conv.{node}"),
-                    mesh.node(node).sql("select string_agg(t::text, E'\\n' order by id) from mm t"),
-                )
-                .unwrap();
-                std::fs::write(format!("/tmp/conv.t.{node}"), mesh.node(node).sql("select string_agg(key::text || ' ' || coalesce(number::text,'') || ' ' || (select at || ' ' || origin from pgcanon.version(t.xmin, 'own')), E'\\n' order by key) from pgcanon.tombstone t")).unwrap();
-            }
-        }
-    }
     eventually("all nodes to be equal", quiet);
     for node in mesh.names() {
         assert_eq!(mesh.node(node).sql("select count(*) from pgcanon.error_queue"), "0", "{node}");

@@ -226,7 +226,7 @@ impl Case<'_> {
                 let same = self.rule_of_line(&line) == self.rule_of_line(&found.line);
                 // A partition that no rule names has its own name on every node.
                 let own = actor.rule.rename.is_empty() || ddl.rename.is_some() && !actor.named;
-                if !found.is_index() && !(same && own) {
+                if !(found.is_index() || same && own) {
                     return refused(
                         "By its new name another rule would be for the table, or none, or it is called otherwise on another node.",
                         "Run it on each node by itself with ddl = \"local\" in the rule, and change the rules.",
