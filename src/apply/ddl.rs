@@ -19,12 +19,17 @@ const BECOME: &str = "SELECT pg_catalog.set_config('role', r.rolname::pg_catalog
     CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 160000 \
     THEN 'SET' ELSE 'MEMBER' END)";
 
-/// Whether this is CREATE TABLE.
-fn makes_table(sql: &[u8]) -> bool {
-    let opts = LexOptions::default();
-    let words = Lexer::new(sql, opts).filter(|token| !token.kind.is_blank()).take(3);
+/// Whether this is the CREATE TABLE of the head's table: that of a partition is headed by its root.
+fn makes_table(head: &Head, text: &Text) -> bool {
+    let sql = &text.sql;
+    let words = Lexer::new(sql, LexOptions::default()).filter(|token| !token.kind.is_blank()).take(3);
     let mut words = words.map(|token| token.text(sql).to_ascii_lowercase()).filter(|word| word != b"unlogged");
-    words.next().as_deref() == Some(b"create") && words.next().as_deref() == Some(b"table")
+    let made = text.names.iter().min_by_key(|place| place.start);
+    words.next().as_deref() == Some(b"create")
+        && words.next().as_deref() == Some(b"table")
+        && made.is_some_and(|place| {
+            (&place.schema, &place.table) == (&head.schema, &head.table) && !head.names_schema(text, place)
+        })
 }
 
 impl Applier {
@@ -37,7 +42,7 @@ impl Applier {
     }
 
     pub(super) async fn ddl(&mut self, to: &Destination, head: &Head, text: &Text) -> Result<(), ApplyError> {
-        if makes_table(&text.sql) && self.is_there(to).await? {
+        if makes_table(head, text) && self.is_there(to).await? {
             // Somebody has made it on each node. Where it is another one, its rows will show that.
             tracing::info!(table = %to.table, "a table that was to be made is there already");
             return Ok(());
@@ -78,16 +83,31 @@ impl Applier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::entry::{Op, Place, sample};
 
     #[test]
     fn a_table_that_is_made_is_told_from_other_ddl() {
-        for sql in ["create table t (id int)", "CREATE /* x */ UNLOGGED TABLE IF NOT EXISTS s.t ()"] {
-            assert!(makes_table(sql.as_bytes()), "{sql}");
+        // The name stands between brackets.
+        let makes = |sql: &str| {
+            let (start, end) = (sql.find('<').unwrap_or(0), sql.find('>').map_or(0, |end| end - 1));
+            let at = |n: usize| u32::try_from(n).unwrap_or(0);
+            let names =
+                vec![Place { start: at(start), end: at(end), schema: "public".to_owned(), table: "t".to_owned() }];
+            let sql = sql.replace(['<', '>'], "").into_bytes();
+            let text = Text { sql, params: Vec::new(), names, settings: Vec::new() };
+            makes_table(&Head { op: Op::Ddl, ..sample() }, &text)
+        };
+        for sql in ["create table <t> (id int)", "CREATE /* x */ UNLOGGED TABLE IF NOT EXISTS <public.t> ()"] {
+            assert!(makes(sql), "{sql}");
         }
-        for sql in
-            ["create index on t (id)", "alter table t add x int", "create unique index i on t (id)", "drop table t"]
-        {
-            assert!(!makes_table(sql.as_bytes()), "{sql}");
+        for sql in [
+            "create table <public>.part partition of t default",
+            "create index on <t> (id)",
+            "alter table <t> add x int",
+            "create unique index i on <t> (id)",
+            "drop table <t>",
+        ] {
+            assert!(!makes(sql), "{sql}");
         }
     }
 }

@@ -68,16 +68,19 @@ fn the_apply_role_has_the_least_it_needs(cluster: &Cluster) {
     let bringer = |text: &str| sql(cluster, "postgres", "bringer", text);
     for allowed in [
         "insert into pgcanon.progress values ('a', 1, 1, 1, 1) on conflict (origin) do update set tick = 2",
-        "insert into pgcanon.tombstone values ('s', 't', 'k', 'a', 1, now())",
-        "delete from pgcanon.tombstone where deleted < now()",
+        "insert into pgcanon.tombstone (nsp_name, table_name, key) values ('s', 't', 'k')",
+        "insert into pgcanon.echo (head, image) values ('h', 'i')",
         "insert into pgcanon.conflict (origin, tick, ord, nsp_name, table_name, kind, decision)
             values ('a', 1, 1, 's', 't', 'k', 'd')",
     ] {
         assert_eq!(bringer(allowed).as_deref(), Ok(""), "{allowed}");
     }
-    for forbidden in
-        ["select 1 from pgcanon.meta", "select 1 from pgcanon.journal", "select 1 from pgcanon.error_queue"]
-    {
+    for forbidden in [
+        "select 1 from pgcanon.meta",
+        "select 1 from pgcanon.journal",
+        "select 1 from pgcanon.error_queue",
+        "select 1 from pgcanon.echo",
+    ] {
         assert!(bringer(forbidden).is_err_and(|said| said.contains("42501")), "{forbidden}");
     }
 }

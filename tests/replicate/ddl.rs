@@ -165,7 +165,8 @@ fn under_load(mesh: &Mesh, clients: &[&str], statements: &[&str]) {
             });
         }
         for sql in statements {
-            let sum = || mesh.node("a").sql("select sum(n) from t where id <= 50");
+            let sum =
+                || -> i64 { mesh.node("a").sql("select sum(n) from t where id <= 50").parse().expect("a number") };
             let before = sum();
             ddl.ok(sql);
             // Everybody goes on.
