@@ -101,7 +101,7 @@ mod tests {
             assert!(makes(sql), "{sql}");
         }
         for sql in [
-            "create table <public>.part partition of t default",
+            "create table <\"public\">.part partition of t default",
             "create index on <t> (id)",
             "alter table <t> add x int",
             "create unique index i on <t> (id)",
