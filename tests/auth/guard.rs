@@ -153,7 +153,7 @@ impl Away {
         let mut away = Away::launch(cluster, rules);
         eventually("the proxy to be ready", || {
             assert!(away.child.try_wait().expect("wait").is_none(), "{}", away.log());
-            away.log().contains("ready").then_some(())
+            away.log().contains("node: ready").then_some(())
         });
         away
     }

@@ -25,7 +25,7 @@ pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Addr, Client};
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take that normally takes milliseconds; generous because CI shares two cores.
@@ -72,16 +72,28 @@ pub(crate) fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// A port of 127.0.0.1 that was free a moment ago; whoever binds it must retry when another was faster.
+/// A port of 127.0.0.1 that nothing listens on; whoever binds it must retry when another program was faster.
 pub(crate) fn free_port() -> u16 {
-    let [port] = free_ports();
-    port
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Below those that the system hands out for outgoing connections: a server that is stopped and started again must
+    // find its port free. No port is given twice, and processes that run side by side begin far apart.
+    let ports = 10_000..outgoing_ports().clamp(11_000, 65_000);
+    let span = ports.end - ports.start;
+    let start = std::process::id().wrapping_mul(2_654_435_761);
+    for _ in 0..span {
+        let port = ports.start + start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % span;
+        let port = u16::try_from(port).expect("the range is one of ports");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
 }
 
-/// Several such ports, all different.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("bind a loopback port"));
-    listeners.each_ref().map(|listener| listener.local_addr().expect("a bound listener has an address").port())
+/// The first of the ports that the system hands out by itself.
+fn outgoing_ports() -> u32 {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768)
 }
 
 /// A temporary directory that every user may enter, under a short path (Unix socket paths hold 107 bytes).

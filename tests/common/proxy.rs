@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Addr, Cluster, PATIENCE, cluster::PG15_BIN, free_ports, proc, temp_dir};
+use super::{Addr, Cluster, PATIENCE, cluster::PG15_BIN, free_port, proc, temp_dir};
 
 /// A running proxy in front of a cluster.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Proxy {
     pub(crate) fn start_for(server: &str, overrides: &str) -> Proxy {
         for _ in 0..5 {
             let proxy = Proxy::launch(server, overrides);
-            let up = proxy.wait_log_or_end("ready");
+            let up = proxy.wait_log_or_end("node: ready");
             if up {
                 return proxy;
             }
@@ -55,7 +55,7 @@ impl Proxy {
     /// Starts the program and does not wait for it: for tests of what keeps it from running.
     pub(crate) fn launch(server: &str, overrides: &str) -> Proxy {
         let dir = temp_dir("proxy");
-        let [port, metrics] = free_ports();
+        let (port, metrics) = (free_port(), free_port());
         let config = dir.path().join("pgcanon.toml");
         std::fs::write(&config, configuration(dir.path(), port, metrics, server, overrides))
             .expect("write the configuration");
