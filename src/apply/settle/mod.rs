@@ -1,0 +1,147 @@
+//! Conflicts that end the same everywhere (§8): a change takes effect where its version wins against what the peer has, and in
+//! the same statement the decision is recorded, a deletion remembered, and a version that has won kept for its node to send
+//! again: the one that lost does not know it, perhaps.
+//!
+//! Which of two versions wins hangs on the two alone, so that all nodes keep the same one in whatever order they get them.
+
+mod words;
+
+use words::{NUMBERS, Told, Words};
+
+use super::applier::Applier;
+use super::error::{ApplyError, Rejection};
+use super::line::{Expect, Param};
+use super::route::Destination;
+use super::shape::{Act, Input, Make, Shape, Statement};
+use crate::config::{Conflict, NodeName, ResolveBy};
+use crate::journal::codec::EncodeError;
+use crate::journal::entry::{Extra, Head};
+use crate::journal::image::Image;
+use crate::journal::{CommitTime, row_key, row_number};
+
+/// What brings images of one shape where conflicts are settled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    columns: Vec<Input>,
+    /// Which value of the image tells the version.
+    number: Option<usize>,
+    insert: Vec<Statement>,
+    upsert: Vec<Statement>,
+    update: Vec<Statement>,
+    delete: Vec<Statement>,
+}
+
+/// How versions are told apart on this peer.
+pub(super) struct Ground<'a> {
+    pub(super) conflict: &'a Conflict,
+    pub(super) peer: &'a NodeName,
+    /// The peer knows whose each row is, and as of when.
+    pub(super) keeps_times: bool,
+    /// Columns of each further unique key of the peer's table.
+    pub(super) rivals: Vec<Vec<String>>,
+}
+
+// === impl Settled ===
+
+impl Settled {
+    pub(super) fn new(
+        make: &Make<'_>,
+        to: &Destination,
+        head: &Head,
+        ground: &Ground<'_>,
+        mut ids: impl FnMut() -> u32,
+    ) -> Result<Self, String> {
+        let number = match &ground.conflict.by {
+            ResolveBy::CommitTime => None,
+            ResolveBy::Column(name) => {
+                let at = head.columns.iter().position(|column| column.name == *name);
+                let at = at.ok_or_else(|| format!("column \"{name}\" of the rule's conflict does not travel"))?;
+                if !make.types.get(at).is_some_and(|t| NUMBERS.contains(&t.oid)) {
+                    return Err(format!("column \"{name}\" of the rule's conflict is no integer, date or time"));
+                }
+                Some(at)
+            }
+        };
+        let words = Words::new(make, to, head, ground, number).ok_or("rows without a key")?;
+        let types: Vec<u32> = words.types().chain(Told::TYPES).collect();
+        let mut statements = |all: Result<Vec<String>, EncodeError>| -> Result<Vec<Statement>, String> {
+            let all = all.map_err(|error| error.to_string())?;
+            Ok(all.into_iter().map(|sql| Statement { id: ids(), sql, types: types.clone() }).collect())
+        };
+        Ok(Self {
+            columns: words.used().filter_map(|at| make.input(at)).collect(),
+            number: number.map(|at| at.saturating_add(head.extra.width())),
+            insert: statements(words.write(Act::Insert))?,
+            upsert: statements(words.write(Act::Upsert))?,
+            update: statements(words.write(Act::Update))?,
+            delete: statements(words.delete().map(|one| vec![one]))?,
+        })
+    }
+
+    fn statements(&self, act: Act) -> &[Statement] {
+        match act {
+            Act::Insert => &self.insert,
+            Act::Upsert => &self.upsert,
+            Act::Update | Act::Move => &self.update,
+            Act::Delete | Act::Remove => &self.delete,
+        }
+    }
+}
+
+// === impl Applier ===
+
+impl Applier {
+    /// Brings one image, as far as its version wins.
+    pub(super) fn settle_image(
+        &mut self,
+        shape: &Shape,
+        settled: &Settled,
+        act: Act,
+        head: &Head,
+        (row, image): (u32, &Image<'_>),
+    ) -> Result<(), ApplyError> {
+        let at = self.at(row);
+        let own = self.origin().to_string();
+        let (time, origin) = match head.extra {
+            Extra::Version => {
+                let told = image.values.first().and_then(row_number).map(CommitTime);
+                // As of then the peer has it, too.
+                self.as_of(told)?;
+                let origin = image.values.get(1).and_then(|v| v.bytes);
+                (told, origin.map_or(own, |name| String::from_utf8_lossy(name).into_owned()))
+            }
+            _ => (self.opened()?.time, own),
+        };
+        if self.keeps_times && time.is_none() {
+            let message = "it is not known when this was committed: track_commit_timestamp was off on its node";
+            return Err(self.line.fail(Rejection::own("55000", message.to_owned(), at)));
+        }
+        self.encode(&head.encoding)?;
+        let values = image.values.get(head.extra.width()..).unwrap_or_default();
+        let key = row_key(shape.columns(), values);
+        let number = settled.number.and_then(|at| image.values.get(at)).and_then(row_number).map(i64::to_be_bytes);
+        let time = time.map(|time| time.0.to_be_bytes());
+        let (tick, ord) = at.map_or((0, 0), |at| (at.tick.0, at.ord));
+        let (tick, ord) = (tick.to_be_bytes(), ord.to_be_bytes());
+        let columns = settled
+            .columns
+            .iter()
+            .map(|input| Param { value: image.values.get(input.at).and_then(|v| v.bytes), binary: !input.text });
+        let binary = |value| Param { value, binary: true };
+        let params: Vec<Param<'_>> = columns
+            .chain([
+                binary(time.as_ref().map(<[u8; 8]>::as_slice)),
+                binary(Some(origin.as_bytes())),
+                binary(Some(&key)),
+                binary(number.as_ref().map(<[u8; 8]>::as_slice)),
+                binary(Some(&tick)),
+                binary(Some(&ord)),
+            ])
+            .collect();
+        for statement in settled.statements(act) {
+            let name = self.prepare(statement)?;
+            self.line.execute(&name, &params, Expect::Done, at);
+        }
+        Ok(())
+    }
+}

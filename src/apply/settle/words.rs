@@ -1,0 +1,465 @@
+//! The statements that settle conflicts, in SQL.
+
+use super::Ground;
+use crate::apply::applier::TIMESTAMPTZ;
+use crate::apply::route::Destination;
+use crate::apply::shape::{Act, Make, TEXT};
+use crate::config::{NodeName, Resolve};
+use crate::journal::codec::{EncodeError, encode_head};
+use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
+use crate::sql::quote::{ident, literal};
+
+/// Types of which a column can tell versions apart: `int2`, `int4`, `int8`, `date`, `timestamp` and `timestamptz`.
+pub(super) const NUMBERS: [u32; 6] = [21, 23, 20, 1082, 1114, TIMESTAMPTZ];
+
+const INTO_CONFLICT: &str = "INSERT INTO pgcanon.conflict (origin, tick, ord, nsp_name, table_name, kind, decision, stored, \
+    incoming, stored_origin, stored_time, incoming_time)";
+
+const INTO_TOMBSTONE: &str = "INSERT INTO pgcanon.tombstone (nsp_name, table_name, key, number)";
+
+/// The parameters behind those of the columns.
+#[derive(Clone, Copy)]
+pub(super) enum Told {
+    Time,
+    Origin,
+    Key,
+    Number,
+    Tick,
+    Ord,
+}
+
+/// Writes the statements for images of one shape. In them `t` is a row of the table, `d` a deletion.
+pub(super) struct Words<'a> {
+    table: &'a str,
+    head: &'a Head,
+    to: &'a Destination,
+    ground: &'a Ground<'a>,
+    /// Those that travel and can be given a value.
+    columns: Vec<Column<'a>>,
+    /// The one that tells versions apart, where it is not the time.
+    number: Option<Column<'a>>,
+}
+
+#[derive(Clone)]
+struct Column<'a> {
+    /// Among those of the head.
+    at: usize,
+    head: &'a ImageColumn,
+    type_oid: u32,
+    /// Quoted.
+    name: String,
+    /// Its parameter.
+    value: String,
+    /// No UPDATE may set it.
+    own: bool,
+}
+
+// === impl Told ===
+
+impl Told {
+    /// In their order.
+    pub(super) const TYPES: [u32; 6] = [TIMESTAMPTZ, TEXT, 17, 20, 20, 23];
+}
+
+// === impl Column ===
+
+impl Column<'_> {
+    fn is_key(&self) -> bool {
+        self.head.role != ColumnRole::Value
+    }
+
+    /// What stands for it, in bytes that every node makes alike.
+    fn plain(&self, text: &str) -> String {
+        format!("{text}{}", if self.head.text { "::pg_catalog.text" } else { "" })
+    }
+
+    fn same(&self) -> String {
+        format!("t.{} = {}", self.name, self.value)
+    }
+}
+
+// === impl Words ===
+
+impl<'a> Words<'a> {
+    /// None where the images have no key.
+    pub(super) fn new(
+        make: &'a Make<'a>,
+        to: &'a Destination,
+        head: &'a Head,
+        ground: &'a Ground<'a>,
+        number: Option<usize>,
+    ) -> Option<Self> {
+        let own = |name: &str| make.own.iter().find(|own| own.name == name);
+        let given = make.of(|column| !own(&column.name).is_some_and(|own| own.generated));
+        let columns = given.zip(1_usize..).filter_map(|(at, n)| {
+            let head = make.columns.get(at)?;
+            Some(Column {
+                at,
+                head,
+                type_oid: make.types.get(at)?.oid,
+                name: ident(&head.name, "UTF8"),
+                value: format!("${n}"),
+                own: own(&head.name).is_some(),
+            })
+        });
+        let columns: Vec<Column<'_>> = columns.collect();
+        let number = columns.iter().find(|column| Some(column.at) == number).cloned();
+        let keyed = columns.iter().any(Column::is_key);
+        keyed.then_some(Self { table: &make.table, head, to, ground, columns, number })
+    }
+
+    /// Which columns of the head become parameters.
+    pub(super) fn used(&self) -> impl Iterator<Item = usize> {
+        self.columns.iter().map(|column| column.at)
+    }
+
+    pub(super) fn types(&self) -> impl Iterator<Item = u32> {
+        self.columns.iter().map(|column| column.type_oid)
+    }
+
+    /// The statements for a row that is there now.
+    pub(super) fn write(&self, act: Act) -> Result<Vec<String>, EncodeError> {
+        let (table, dead) = (self.table, self.dead());
+        let names = self.list(", ", |_| true, |c| c.name.clone());
+        let values = self.list(", ", |_| true, |c| c.value.clone());
+        let key = self.list(", ", Column::is_key, |c| c.name.clone());
+        let excluded = |c: &Column<'_>| format!("{} = EXCLUDED.{}", c.name, c.name);
+        let mut set = self.list(", ", |c| !c.is_key() && !c.own, excluded);
+        if set.is_empty() {
+            set = self.list(", ", Column::is_key, excluded);
+        }
+        let (same, rank, rival) = (self.same_key(), self.rank("t", self.ground.conflict.resolve), self.rival());
+        let (beaten, mut all) = match &rival {
+            None => (String::new(), Vec::new()),
+            Some(rival) => {
+                let beaten = format!("EXISTS (SELECT FROM {table} AS t WHERE {rival} AND {rank} < 0)");
+                (format!(" AND NOT {beaten}"), self.rivalry(rival, &beaten).to_vec())
+            }
+        };
+        let won = format!(
+            "won AS (INSERT INTO {table} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {values} \
+             WHERE NOT EXISTS (SELECT FROM dead){beaten} \
+             ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {rank} >= 0 RETURNING 1)"
+        );
+        let stands = match rival {
+            Some(rival) => format!("(({same}) OR ({rival}))"),
+            None => same.clone(),
+        };
+        // Its node may have got it from another one, and then it is not what has won.
+        let other = match self.number {
+            Some(_) => String::new(),
+            None => format!(" AND NOT ({} = v.at AND {} = {})", self.told(Told::Time), self.row(), self.row_of_table()),
+        };
+        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {rank} < 0{other}"));
+        let lost = self.record(
+            match act {
+                Act::Insert => {
+                    "CASE WHEN h.row IS NULL AND EXISTS (SELECT FROM dead) THEN 'deleted' ELSE 'insert_exists' END"
+                }
+                _ => "CASE WHEN h.row IS NULL AND EXISTS (SELECT FROM dead) THEN 'deleted' ELSE 'update_differs' END",
+            },
+            "'kept'",
+            "h",
+            "(VALUES (1)) AS one(x) LEFT JOIN here AS h ON true WHERE NOT EXISTS (SELECT FROM won)",
+        );
+        let (was, won_over) = match act {
+            Act::Insert => (
+                format!(
+                    "was AS (SELECT pg_catalog.to_jsonb(t) AS row, v.at, v.origin FROM {table} AS t, {} WHERE {same}), ",
+                    self.version("t")
+                ),
+                self.record("'insert_exists'", "'applied'", "w", "was AS w WHERE EXISTS (SELECT FROM won)"),
+            ),
+            Act::Update => {
+                let missed = format!("EXISTS (SELECT FROM won) AND NOT EXISTS (SELECT FROM {table} AS t WHERE {same})");
+                let from = format!(
+                    "(SELECT NULL::pg_catalog.jsonb AS row, NULL::pg_catalog.timestamptz AS at, \
+                     NULL::pg_catalog.text AS origin WHERE {missed}) AS w"
+                );
+                (String::new(), self.record("'update_missing'", "'applied'", "w", &from))
+            }
+            _ => (String::new(), String::new()),
+        };
+        let and = if won_over.is_empty() { "" } else { " UNION ALL " };
+        all.push(format!(
+            "WITH {dead}, {won}, {was}{here}, told AS ({INTO_CONFLICT} {lost}{and}{won_over}) \
+             INSERT INTO pgcanon.echo (head, image) SELECT {}, h.image FROM here AS h \
+             UNION ALL SELECT {}, {} FROM dead AS d WHERE NOT EXISTS (SELECT FROM won)",
+            self.row_head()?,
+            self.grave_head()?,
+            self.grave_image()
+        ));
+        Ok(all)
+    }
+
+    /// The statement for a row that is gone.
+    pub(super) fn delete(&self) -> Result<String, EncodeError> {
+        let same = self.same_key();
+        let rank = match &self.number {
+            Some(Column { name, value, .. }) => {
+                format!("CASE WHEN {value} >= t.{name} OR t.{name} IS NULL THEN 1 ELSE -1 END")
+            }
+            None => {
+                // What comes again of a deletion by itself must not undo what its transaction has made anew.
+                let same = if self.head.extra == Extra::Version { -1 } else { 0 };
+                format!(
+                    "CASE {} WHEN 0 THEN {same} \
+                     WHEN 1 THEN CASE (pgcanon.version(t.xmin, {})).at WHEN {} THEN -1 ELSE 1 END ELSE -1 END",
+                    self.rank("t", self.deleting()),
+                    literal(self.ground.peer.as_str()),
+                    self.told(Told::Time)
+                )
+            }
+        };
+        Ok(format!(
+            "WITH gone AS (DELETE FROM {} AS t WHERE {same} AND {rank} >= 0 RETURNING 1), {}, \
+             told AS ({INTO_CONFLICT} {}), \
+             grave AS ({INTO_TOMBSTONE} SELECT {}, {}, {} WHERE NOT EXISTS (SELECT FROM here)) \
+             INSERT INTO pgcanon.echo (head, image) SELECT {}, h.image FROM here AS h",
+            self.table,
+            self.here(&format!("{same} AND NOT EXISTS (SELECT FROM gone)")),
+            self.record("'delete_differs'", "'kept'", "h", "here AS h"),
+            self.schema_and_name(),
+            self.told(Told::Key),
+            self.told(Told::Number),
+            self.row_head()?,
+        ))
+    }
+
+    /// Rows that have values of other unique keys go where the image wins against all of them; where it does not, the row of
+    /// its own key goes, as the image has taken its place and has lost.
+    fn rivalry(&self, rival: &str, beaten: &str) -> [String; 2] {
+        let (table, same, rank) = (self.table, self.same_key(), self.rank("t", self.ground.conflict.resolve));
+        let own_beaten = format!("EXISTS (SELECT FROM {table} AS t WHERE {same} AND {rank} < 0)");
+        let number = match self.number {
+            Some(_) => self.told(Told::Number),
+            None => "NULL".to_owned(),
+        };
+        let from = "(SELECT row, NULL::pg_catalog.timestamptz AS at, NULL::pg_catalog.text AS origin FROM gone) AS g";
+        let delete = |which: &str| {
+            format!(
+                "gone AS (DELETE FROM {table} AS t WHERE {which} RETURNING {} AS key, pg_catalog.to_jsonb(t) AS row), \
+                 told AS ({INTO_CONFLICT} {}) {INTO_TOMBSTONE} SELECT {}, g.key, {number} FROM gone AS g",
+                self.key_of_table(),
+                self.record("'unique'", "'applied'", "g", from),
+                self.schema_and_name(),
+            )
+        };
+        let first = delete(&format!("{rival} AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"));
+        let second = delete(&format!("{same} AND {rank} >= 0 AND {beaten}"));
+        [format!("WITH {}, {first}", self.dead()), format!("WITH {second}")]
+    }
+
+    /// Deletions that win against the image.
+    fn dead(&self) -> String {
+        let wins = match self.number {
+            Some(_) => format!("d.number >= {}", self.told(Told::Number)),
+            // As of one moment a row may be deleted and made anew: then it is there.
+            None => {
+                format!("{} < 0 AND {} IS DISTINCT FROM v.at", self.rank("d", self.deleting()), self.told(Told::Time))
+            }
+        };
+        format!(
+            "dead AS (SELECT d.number, v.at, v.origin FROM pgcanon.tombstone AS d, {} \
+             WHERE (d.nsp_name, d.table_name) = ({}) AND d.key IN ({}, '') AND {wins} LIMIT 1)",
+            self.version("d"),
+            self.schema_and_name(),
+            self.told(Told::Key),
+        )
+    }
+
+    /// The rows that have won against the image.
+    fn here(&self, which: &str) -> String {
+        let version = if self.number.is_none() { "v.at, v.origin, " } else { "" };
+        let columns = self.list(", ", |_| true, |c| c.plain(&format!("t.{}", c.name)));
+        format!(
+            "here AS (SELECT pg_catalog.to_jsonb(t) AS row, \
+             pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns})) AS image, v.at, v.origin \
+             FROM {} AS t, {} WHERE {which})",
+            self.table,
+            self.version("t")
+        )
+    }
+
+    /// A decision, where `stored` is called so.
+    fn record(&self, kind: &str, decision: &str, stored: &str, from: &str) -> String {
+        let incoming = self.list(", ", |_| true, |c| format!("{} AS {}", c.value, c.name));
+        format!(
+            "SELECT {}, {}, {}, {}, {kind}, {decision}, {stored}.row, \
+             (SELECT pg_catalog.to_jsonb(i) FROM (SELECT {incoming}) AS i), {stored}.origin, {stored}.at, {} FROM {from}",
+            self.told(Told::Origin),
+            self.told(Told::Tick),
+            self.told(Told::Ord),
+            self.schema_and_name(),
+            self.told(Told::Time),
+        )
+    }
+
+    /// How the image's version stands to that of a row called `t`.
+    fn rank(&self, t: &str, resolve: Resolve) -> String {
+        let word = match resolve {
+            Resolve::First => "first",
+            Resolve::Node => "node",
+            Resolve::Last | Resolve::Error => "last",
+        };
+        let prefer = self.ground.conflict.prefer.as_ref();
+        let by_time = |time: &str| {
+            format!(
+                "pgcanon.rank({time}, {}, {t}.xmin, {}, {}, '{word}')",
+                self.told(Told::Origin),
+                literal(self.ground.peer.as_str()),
+                literal(prefer.map_or("", NodeName::as_str)),
+            )
+        };
+        let Some(Column { name, value, .. }) = &self.number else { return by_time(&self.told(Told::Time)) };
+        let (row, there) = (self.row(), self.row_of_table());
+        let tie = if prefer.is_some() && self.ground.keeps_times {
+            by_time("NULL")
+        } else {
+            format!("CASE WHEN {row} > {there} THEN 1 ELSE -1 END")
+        };
+        // NULL is before anything.
+        let (greater, less, null, some) = match resolve {
+            Resolve::First => ("<", ">", 1, -1),
+            _ => (">", "<", -1, 1),
+        };
+        format!(
+            "CASE WHEN {value} {greater} {t}.{name} THEN 1 WHEN {value} {less} {t}.{name} THEN -1 \
+             WHEN {value} IS NULL AND {t}.{name} IS NOT NULL THEN {null} \
+             WHEN {value} IS NOT NULL AND {t}.{name} IS NULL THEN {some} \
+             WHEN {row} = {there} THEN 0 ELSE {tie} END"
+        )
+    }
+
+    /// How a deletion stands to others. Who deletes has seen what was there before: it is never the first version of anything.
+    fn deleting(&self) -> Resolve {
+        match self.ground.conflict.resolve {
+            Resolve::First => Resolve::Last,
+            other => other,
+        }
+    }
+
+    /// Time and origin of a row called `t`, as far as they are known.
+    fn version(&self, t: &str) -> String {
+        match self.ground.keeps_times {
+            true => format!("pgcanon.version({t}.xmin, {}) AS v", literal(self.ground.peer.as_str())),
+            false => "(SELECT NULL::pg_catalog.timestamptz, NULL::pg_catalog.text) AS v(at, origin)".to_owned(),
+        }
+    }
+
+    /// Whether a row has the image's key.
+    fn same_key(&self) -> String {
+        self.list(" AND ", Column::is_key, Column::same)
+    }
+
+    /// Whether a row has a value of another unique key that the image has.
+    fn rival(&self) -> Option<String> {
+        let column = |name: &String| self.columns.iter().find(|column| column.head.name == *name);
+        let same = |names: &Vec<String>| {
+            let all: Option<Vec<String>> = names.iter().map(|name| column(name).map(Column::same)).collect();
+            all.map(|all| format!("({})", all.join(" AND ")))
+        };
+        let all: Vec<String> = self.ground.rivals.iter().filter_map(same).collect();
+        (!all.is_empty()).then(|| format!("({}) AND NOT ({})", all.join(" OR "), self.same_key()))
+    }
+
+    /// All of the image's row.
+    fn row(&self) -> String {
+        format!("pg_catalog.record_send(ROW({}))", self.list(", ", |_| true, |c| c.plain(&c.value)))
+    }
+
+    /// The same of a row of the table.
+    fn row_of_table(&self) -> String {
+        let values = self.list(", ", |_| true, |c| c.plain(&format!("t.{}", c.name)));
+        format!("pg_catalog.record_send(ROW({values}))")
+    }
+
+    /// As [`row_key`](crate::journal::row_key), of a row of the table.
+    fn key_of_table(&self) -> String {
+        let columns: Vec<String> = self.keys().into_iter().map(|c| c.plain(&format!("t.{}", c.name))).collect();
+        format!("pg_catalog.substr(pg_catalog.record_send(ROW({})), 5)", columns.join(", "))
+    }
+
+    /// In the order of [`row_key`](crate::journal::row_key).
+    fn keys(&self) -> Vec<&Column<'a>> {
+        let mut keys: Vec<_> = self.columns.iter().filter(|column| column.is_key()).collect();
+        keys.sort_by_key(|column| &column.head.name);
+        keys
+    }
+
+    /// What an entry with the row of the peer is headed with there.
+    fn row_head(&self) -> Result<String, EncodeError> {
+        let role = |role| if role == ColumnRole::Value { role } else { ColumnRole::KeyValue };
+        let column = |c: &Column<'_>| ImageColumn { role: role(c.head.role), ..c.head.clone() };
+        self.head_of(Op::Upsert, self.columns.iter().map(column).collect())
+    }
+
+    /// The same where it is gone: its key and the number of its version.
+    fn grave_head(&self) -> Result<String, EncodeError> {
+        let of = |role| move |column: &Column<'_>| ImageColumn { role, ..column.head.clone() };
+        let keys = self.keys().into_iter().map(of(ColumnRole::Key));
+        self.head_of(Op::Delete, keys.chain(self.number.as_ref().map(of(ColumnRole::Value))).collect())
+    }
+
+    fn head_of(&self, op: Op, columns: Vec<ImageColumn>) -> Result<String, EncodeError> {
+        let head = Head {
+            lane: Lane::Row,
+            op,
+            schema: self.to.table.schema.clone(),
+            table: self.to.table.table.clone(),
+            encoding: "UTF8".to_owned(),
+            columns,
+            extra: if self.number.is_none() { Extra::Version } else { Extra::None },
+            text: None,
+            rows: Some(1),
+            ..self.head.clone()
+        };
+        Ok(bytes(&encode_head(&head)?))
+    }
+
+    /// The image of what is gone.
+    fn grave_image(&self) -> String {
+        let field = |oid: u32, len: u32| bytes(&[oid.to_be_bytes(), len.to_be_bytes()].concat());
+        let (keys, key) = (self.keys().len(), self.told(Told::Key));
+        let (others, values) = match &self.number {
+            None => {
+                let origin = format!(
+                    "{} || pg_catalog.int4send(pg_catalog.octet_length(d.origin)) || pg_catalog.convert_to(d.origin, 'UTF8')",
+                    bytes(&TEXT.to_be_bytes())
+                );
+                (2, format!("{} || pg_catalog.timestamptz_send(d.at) || {origin} || {key}", field(TIMESTAMPTZ, 8)))
+            }
+            Some(number) => {
+                let (len, send) = match number.type_oid {
+                    21 => (2, "pg_catalog.int2send(d.number::pg_catalog.int2)"),
+                    23 | 1082 => (4, "pg_catalog.int4send(d.number::pg_catalog.int4)"),
+                    _ => (8, "pg_catalog.int8send(d.number)"),
+                };
+                (1, format!("{key} || {} || {send}", field(number.type_oid, len)))
+            }
+        };
+        let count = u32::try_from(keys.saturating_add(others).saturating_add(1)).unwrap_or(u32::MAX);
+        let table = format!("{} || {}", field(26, 4), bytes(&[0; 4]));
+        format!("{} || {table} || {values}", bytes(&count.to_be_bytes()))
+    }
+
+    /// Schema and name of the table, as two values.
+    fn schema_and_name(&self) -> String {
+        format!("{}, {}", literal(&self.to.table.schema), literal(&self.to.table.table))
+    }
+
+    fn told(&self, what: Told) -> String {
+        format!("${}", self.columns.len().saturating_add(what as usize).saturating_add(1))
+    }
+
+    fn list(&self, by: &str, which: impl Fn(&Column<'a>) -> bool, text: impl Fn(&Column<'a>) -> String) -> String {
+        let all: Vec<String> = self.columns.iter().filter(|column| which(column)).map(text).collect();
+        all.join(by)
+    }
+}
+
+/// A `bytea`.
+fn bytes(bytes: &[u8]) -> String {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("'\\x{hex}'::pg_catalog.bytea")
+}
