@@ -68,11 +68,12 @@ impl Touched {
 
 impl Drain<'_> {
     /// Tries the parked pieces again, in order, at most so many with success: how many those were, and which one was rejected
-    /// first. What touches the rows of one that stays, stays too.
+    /// first. What touches the rows of one that stays, stays too. A dry run leaves everything as it was.
     pub(super) async fn parked_again(&mut self, most: i64) -> Result<(i64, Option<Stuck>), ForwardError> {
         let mut touched = Touched::default();
         let (mut applied, mut rejected, mut failures) = (0, None, 0);
-        let (mut after, begin) = (None, self.parked.tried.take());
+        let (mut after, begin) = (None, self.parked.tried);
+        let mut tried = None;
         loop {
             let chunk = self.store.parked(after).await?;
             if chunk.is_empty() {
@@ -92,14 +93,16 @@ impl Drain<'_> {
                         touched.add(&entry)?;
                         failures += 1;
                         if failures >= AGAIN {
-                            self.parked.tried = after;
+                            tried = after;
                         }
                         rejected.get_or_insert(Stuck { id: piece.id, why });
                     }
                 }
             }
         }
-        self.parked.touched = touched;
+        if !self.dry {
+            *self.parked = Parked { touched, tried };
+        }
         Ok((applied, rejected))
     }
 

@@ -269,6 +269,27 @@ fn b6_what_is_rejected_may_be_parked() {
 }
 
 #[test]
+fn a_trial_of_parked_changes_lets_nothing_overtake_them() {
+    let (mesh, _b) = pair(&format!("{RULE}on_error = \"park\"\n"));
+    mesh.node("b").sql("insert into t values (5, 'in the way')");
+    mesh.client("a").ok("insert into t values (5, 'first')");
+    eventually("the change to be parked", || (mesh.queued() == 1).then_some(()));
+    let ask = |sql: &str| {
+        let mut psql = proxy::psql("127.0.0.1", mesh.node("a").proxy.console_port());
+        proc::output(psql.args(["-Atc", sql]), PATIENCE)
+    };
+    assert!(!ask("select try_sync_err_rec(10)").status.success(), "from here on the queue is the operator's");
+    mesh.node("b").sql("delete from t where id = 5");
+    assert_eq!(ask("select try_sync_err_rec(10)").stdout, b"1\n");
+    mesh.client("a").ok("insert into t values (5, 'x') on conflict (id) do update set v = 'second'");
+    eventually("the later change to wait behind it", || (mesh.queued() == 2).then_some(()));
+    assert_eq!(mesh.node("b").sql("select count(*) from t"), "0");
+    eventually("both to be there when the operator has left", || (mesh.queued() == 0).then_some(()));
+    mesh.client("a").ok("insert into t values (6, 'third')");
+    mesh.assert_all_equal("t");
+}
+
+#[test]
 fn b2_an_operator_deals_with_the_queue_by_hand() {
     let (mesh, b) = pair(RULE);
     lock_out(&b);
