@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::capture::moment::Layout;
 use crate::catalog::relation::Oid;
-use crate::config::{NodeName, ResolveBy, TableRule};
+use crate::config::NodeName;
 use crate::journal::entry::{Head, Lane};
 use crate::sql::statement::Written;
 
@@ -71,28 +71,6 @@ pub struct Write {
     pub unsettles: bool,
     /// The client is answered when these have it, too.
     pub acked: Vec<Arc<Acked>>,
-    /// Of which heads deletions have to be remembered.
-    pub buries: Vec<Bury>,
-}
-
-/// Rows that a late change must not bring back (§8).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bury {
-    /// Which head's.
-    pub head: usize,
-    /// The column that says which version is which, where it is one.
-    pub number: Option<String>,
-}
-
-impl Bury {
-    /// None where the rule settles nothing.
-    pub fn by(rule: &TableRule, head: usize) -> Option<Self> {
-        let number = match &rule.settles()?.by {
-            ResolveBy::Column(name) => Some(name.clone()),
-            ResolveBy::CommitTime => None,
-        };
-        Some(Self { head, number })
-    }
 }
 
 impl Write {

@@ -90,7 +90,6 @@ impl Case<'_> {
             fresh_snapshot: false,
             unsettles: self.unsettles,
             acked: target::acked(actors.iter().map(|actor| actor.rule)),
-            buries: Vec::new(),
         })))
     }
 

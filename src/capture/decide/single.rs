@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::capture::write::{BlockForm, Bury, Decision, Write};
+use crate::capture::write::{BlockForm, Decision, Write};
 use crate::journal::entry::{Head, Lane, Op, Place, Text};
 use crate::sql::statement::{Kind, Returning, Source, Span, Written};
 use crate::sql::{ClientEncoding, LexOptions, Lexer, TokenKind};
@@ -107,13 +107,10 @@ impl Case<'_> {
         let count = self.sure_count(kind, ours).filter(|n| *n <= FEW);
         let log = if count.is_some() { Log::Few } else { Log::Rows };
         let block = self.imaged(returning, &rows.image);
-        let buries: Vec<Bury> = match rows.head.op {
-            Op::Delete | Op::Merge => Bury::by(ours.rule, 0).into_iter().collect(),
-            _ => Vec::new(),
-        };
-        // What is deleted is seen by us first, and noted beside.
-        let alone = if buries.is_empty() { self.alone(returning, Some(&rows.image), log, count) } else { None };
-        Decision::Write(Arc::new(Write { reason, buries, ..self.plain(kind, ours, rows.head.clone(), block, alone) }))
+        // Which rows are deleted is noted beside the journal, when we have seen them.
+        let noted = ours.rule.settles().is_some() && matches!(rows.head.op, Op::Delete | Op::Merge);
+        let alone = if noted { None } else { self.alone(returning, Some(&rows.image), log, count) };
+        Decision::Write(Arc::new(Write { reason, ..self.plain(kind, ours, rows.head.clone(), block, alone) }))
     }
 
     /// How many rows are changed if any is, where the statement says it.
@@ -170,7 +167,6 @@ impl Case<'_> {
             fresh_snapshot: false,
             unsettles: self.unsettles,
             acked: target::acked([ours.rule]),
-            buries: Vec::new(),
         }
     }
 

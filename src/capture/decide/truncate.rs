@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::capture::write::{BlockForm, Bury, Decision, Write};
+use crate::capture::write::{BlockForm, Decision, Write};
 use crate::catalog::relation::{Oid, Relation};
 use crate::config::TableRule;
 use crate::journal::entry::{Extra, Head, Lane, Op, Place, Text};
@@ -66,7 +66,6 @@ impl Case<'_> {
             fresh_snapshot: false,
             unsettles: self.unsettles,
             acked: target::acked(emptied.iter().map(|e| e.rule)),
-            buries: emptied.iter().enumerate().filter_map(|(head, e)| Bury::by(e.rule, head)).collect(),
         })))
     }
 

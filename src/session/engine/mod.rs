@@ -10,6 +10,7 @@ mod atomic;
 mod client;
 mod copy;
 mod extended;
+mod graves;
 mod judge;
 mod lifted;
 mod lost;

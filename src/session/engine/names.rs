@@ -8,6 +8,7 @@ use crate::catalog::relation::Oid;
 use crate::catalog::scene::Scene;
 use crate::sql::Name;
 use crate::sql::statement::Written;
+use crate::wire::array::array;
 use crate::wire::extended::Reader;
 
 /// What is asked about a relation, with every name and operator spelled out: the session's search_path may be anything.
@@ -97,19 +98,13 @@ fn key(written: &Written) -> Key {
 
 /// Schemas and names for [`question`](crate::catalog::scene::question), each an array of text in binary.
 pub(super) fn arrays(names: &[Written]) -> [Vec<u8>; 2] {
-    let array = |part: &dyn Fn(&Written) -> Name| {
-        let len = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes();
-        let mut out = [1, 0, TEXT].map(u32::to_be_bytes).concat();
-        out.extend_from_slice(&len(names.len()));
-        out.extend_from_slice(&1_u32.to_be_bytes());
-        for name in names {
-            let name = part(name);
-            out.extend_from_slice(&len(name.as_bytes().len()));
-            out.extend_from_slice(name.as_bytes());
-        }
+    let array = |part: fn(&Written) -> Name| {
+        let mut out = Vec::new();
+        let parts: Vec<Name> = names.iter().map(part).collect();
+        array(&mut out, TEXT, parts.iter().map(|part| Some(part.as_bytes())));
         out
     };
-    [array(&|name| name.schema.unwrap_or_default()), array(&|name| name.name)]
+    [array(|name| name.schema.unwrap_or_default()), array(|name| name.name)]
 }
 
 /// A lone name as `to_regclass` reads it.

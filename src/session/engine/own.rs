@@ -1,28 +1,25 @@
 //! Our own requests within the client's session: asking what names mean, writing the journal, opening and ending the block
 //! around an implicit transaction.
 
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::catalog::relation::Catalog;
 use crate::catalog::scene::{self, Scene};
 use crate::sql::statement::{Kind, Statement, Verb, Written};
-use crate::wire::array::array;
 use crate::wire::error::{Report, sqlstate};
 use crate::wire::extended::{Bind, Parse, Reader, put_close, put_execute, put_flush, put_query, put_sync};
 use crate::wire::message::{back, split_cstr};
 
 use super::atomic::CommitError;
 use super::names::{RESOLVE, RESOLVE_IN, arrays, quoted};
-use super::pending::{Grave, PendingError};
+use super::pending::PendingError;
 use super::rows::{Template, tag_count};
 use super::twins::Need;
 use super::{Engine, Next, Special, Step};
 
 const TEXT: u32 = 25;
 const BYTEA: u32 = 17;
-const INT8: u32 = 20;
-const BYTEA_ARRAY: u32 = 1001;
-const INT8_ARRAY: u32 = 1016;
 const TEXT_ARRAY: u32 = 1009;
 
 /// Portal of our own statements: the unnamed one may be the client's.
@@ -200,34 +197,15 @@ impl Engine {
     pub(super) fn flush(&mut self) -> Result<bool, PendingError> {
         /// Batches that are on their way at once.
         const AHEAD: usize = 4;
-        let graves = self.pending.take_graves();
-        if !graves.is_empty() {
-            self.bury(&graves);
-        }
         for _ in 0..AHEAD {
-            let Some(data) = self.pending.take_batch()? else { break };
+            let Some(data) = self.pending.take_batch()?.map(Bytes::from) else { break };
+            self.bury(&data)?;
             let meta = self.appender().own(&data);
             self.append(&meta, &data);
             self.last_meta = Some(meta);
             self.marker_due = false;
         }
         Ok(self.pending.is_empty())
-    }
-
-    /// Remembers rows that were deleted. Names come as bytes: the client may have another encoding.
-    fn bury(&mut self, graves: &[Grave]) {
-        const SQL: &[u8] = b"INSERT INTO pgcanon.tombstone (nsp_name, table_name, key, number) \
-            SELECT pg_catalog.convert_from(v.nsp, 'UTF8'), pg_catalog.convert_from(v.name, 'UTF8'), v.key, v.number \
-            FROM unnest($1, $2, $3, $4) AS v(nsp, name, key, number)";
-        const TYPES: [u32; 4] = [BYTEA_ARRAY, BYTEA_ARRAY, BYTEA_ARRAY, INT8_ARRAY];
-        let (mut schemas, mut tables, mut keys, mut numbers) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        array(&mut schemas, BYTEA, graves.iter().map(|grave| Some(grave.schema.as_bytes())));
-        array(&mut tables, BYTEA, graves.iter().map(|grave| Some(grave.table.as_bytes())));
-        array(&mut keys, BYTEA, graves.iter().map(|grave| Some(grave.key.as_slice())));
-        let bytes: Vec<_> = graves.iter().map(|grave| grave.number.map(i64::to_be_bytes)).collect();
-        array(&mut numbers, INT8, bytes.iter().map(|number| number.as_ref().map(<[u8; 8]>::as_slice)));
-        let params = [schemas, tables, keys, numbers];
-        self.own_execute(SQL, &TYPES, &params.each_ref().map(|param| Some(param.as_slice())), || Own::Needed);
     }
 
     fn append(&mut self, meta: &[u8], data: &[u8]) {

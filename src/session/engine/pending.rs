@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use super::graves::GraveError;
 use crate::journal::codec::{EncodeError, encode_entry};
 use crate::journal::entry::Head;
 
@@ -15,6 +16,8 @@ pub(super) enum PendingError {
     Spill(#[from] io::Error),
     #[error("cannot encode a captured change: {0}")]
     Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Grave(#[from] GraveError),
 }
 
 /// The entries of the open transaction that are not in the journal yet.
@@ -22,16 +25,6 @@ pub(super) enum PendingError {
 pub(super) struct Pending {
     batch: Vec<u8>,
     spill: Option<Spill>,
-    graves: Vec<Grave>,
-}
-
-/// A row that was deleted, and is to stay so (§8); with no key all of its table.
-#[derive(Debug)]
-pub(super) struct Grave {
-    pub(super) schema: String,
-    pub(super) table: String,
-    pub(super) key: Vec<u8>,
-    pub(super) number: Option<i64>,
 }
 
 /// Whole batches, each behind its length.
@@ -49,16 +42,6 @@ impl Pending {
             Spill::add(&mut self.spill, &batch)?;
         }
         Ok(encode_entry(&mut self.batch, head, body)?)
-    }
-
-    /// Comes with an entry.
-    pub(super) fn bury(&mut self, grave: Grave) {
-        self.graves.push(grave);
-    }
-
-    /// Takes what goes beside the next journal rows.
-    pub(super) fn take_graves(&mut self) -> Vec<Grave> {
-        std::mem::take(&mut self.graves)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,9 +6,9 @@ use crate::capture::moment::Scanner;
 use crate::capture::write::{AloneResult, BlockForm, Write};
 use crate::catalog::relation::Oid;
 use crate::journal::entry::{Head, Lane, Op, Param};
-use crate::journal::{BadImage, Images, row_key, row_number, unhex_into};
+use crate::journal::{BadImage, unhex_into};
 
-use super::pending::{Grave, Pending, PendingError};
+use super::pending::{Pending, PendingError};
 use super::rows::{put_tag, tag_count};
 
 /// Where an image's first value stands: behind how many values there are, its type, and its length.
@@ -160,7 +160,6 @@ impl Run {
 
     fn part(&mut self, pending: &mut Pending) -> Result<(), RunError> {
         self.parted = true;
-        self.bury_rows(pending)?;
         if let Some(head) = self.write.heads.first() {
             pending.push(&self.head(head, head.lane, None), &self.images)?;
         }
@@ -213,33 +212,6 @@ impl Run {
             let rows = if uncounted { None } else { Some(count) };
             pending.push(&self.head(head, lane, rows), &self.images)?;
         }
-        for bury in self.write.buries.iter().filter(|bury| bury.number.is_none()) {
-            let Some(Head { schema, table, .. }) = self.write.heads.get(bury.head) else { continue };
-            pending.bury(Grave { schema: schema.clone(), table: table.clone(), key: Vec::new(), number: None });
-        }
-        Ok(())
-    }
-
-    /// Takes note of the rows that were deleted.
-    fn bury_rows(&self, pending: &mut Pending) -> Result<(), RunError> {
-        let (Some(bury), Some(head)) = (self.write.buries.first(), self.write.heads.first()) else { return Ok(()) };
-        let before = head.extra.width();
-        for image in Images::new(&self.images) {
-            let image = image?;
-            let merged = head.op == Op::Merge && image.values.first().and_then(|v| v.bytes) != Some(b"DELETE");
-            if merged {
-                continue;
-            }
-            let values = image.values.get(before..).unwrap_or_default();
-            let mut columns = head.columns.iter().zip(values);
-            let number = columns.find(|(column, _)| bury.number.as_ref() == Some(&column.name));
-            pending.bury(Grave {
-                schema: head.schema.clone(),
-                table: head.table.clone(),
-                key: row_key(&head.columns, values),
-                number: number.and_then(|(_, value)| row_number(value)),
-            });
-        }
         Ok(())
     }
 
@@ -248,7 +220,6 @@ impl Run {
         if self.rows == 0 {
             return Ok(());
         }
-        self.bury_rows(pending)?;
         // §4.2: text only where it changed all that it names.
         if head.text.is_some() && self.write.expect == Some(self.rows) {
             pending.push(&self.head(head, Lane::Statement, Some(self.rows)), &[])?;
