@@ -14,7 +14,7 @@ use super::codec::put_entry;
 use super::key::Key;
 use super::meta::{Appender, Author};
 use super::ticker::Waker;
-use crate::catalog::{ControlError, ControlSettings, server_words};
+use crate::catalog::{ControlError, ControlSettings, Wanted, server_words};
 
 /// One proxy of a node does it: the advisory lock ("pgca" and 3) among the database's own.
 const LOCK: &str = "1885823841, 3";
@@ -32,6 +32,8 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct AftermathOptions {
     pub settings: watch::Receiver<Arc<ControlSettings>>,
+    /// Nothing is done until some rule settles conflicts.
+    pub wanted: watch::Receiver<Arc<Wanted>>,
     pub key: Key,
     pub author: Arc<Author>,
     pub slot: watch::Receiver<i16>,
@@ -66,6 +68,10 @@ impl Aftermath {
     /// Starts it on the current runtime; it connects, and connects again, until the handle is dropped.
     pub fn start(options: AftermathOptions) -> Self {
         Self(tokio::spawn(async move {
+            let settles = |wanted: &Arc<Wanted>| wanted.rules.iter().any(|rule| rule.settles().is_some());
+            if options.wanted.clone().wait_for(settles).await.is_err() {
+                return;
+            }
             let mut told = String::new();
             loop {
                 let Err(trouble) = session(&options).await;

@@ -136,17 +136,15 @@ impl Plan {
         let first = if self.peers.is_empty() { Passed::All } else { Passed::UpTo(TickId(0)) };
         let (all_passed, passed) = watch::channel(first);
         let ticker = Ticker::start(self.control.clone(), TickerOptions { trim: TrimOptions::new(self.retain), passed });
-        let settles = catalog.rules.iter().any(|rule| rule.settles().is_some());
-        let _aftermath = settles.then(|| {
-            Aftermath::start(AftermathOptions {
-                settings: self.control.clone(),
-                key: key.clone(),
-                author: self.author.clone(),
-                slot: ticker.slot(),
-                ticker: ticker.waker(),
-                retain: self.retain,
-                peers: self.peers.iter().map(|peer| peer.name.to_string()).collect(),
-            })
+        let _aftermath = Aftermath::start(AftermathOptions {
+            settings: self.control.clone(),
+            wanted: self.wanted.clone(),
+            key: key.clone(),
+            author: self.author.clone(),
+            slot: ticker.slot(),
+            ticker: ticker.waker(),
+            retain: self.retain,
+            peers: self.peers.iter().map(|peer| peer.name.to_string()).collect(),
         });
         let forwarders: Vec<Forwarder> =
             self.peers.iter().map(|peer| Forwarder::start(self.options(peer, &key, &ticker))).collect();
