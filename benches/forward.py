@@ -125,7 +125,7 @@ class Forward:
 
     def backlog(self, count):
         bench, clients = self.bench, 8
-        seconds, same = self.caught_up()
+        self.caught_up()
         pid = bench.pids['node-a']
         before = self.status(pid, 'VmRSS')
         self.servers['b'].send_signal(2)

@@ -15,7 +15,7 @@ use crate::config::{Config, TableName};
 use crate::sql::quote::{self, literal, quoted};
 
 /// The version of the schema that remembers what sequences were.
-const SINCE: i32 = 3;
+const SINCE: i32 = 4;
 
 /// More nodes than anybody has, and less than the smallest sequence takes.
 const MOST: i64 = 10_000;
