@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
+use crate::admin::conflicts::Conflicts;
 use crate::admin::peers::Peers;
 
 /// Connections served at a time; more wait to be accepted.
@@ -27,13 +28,20 @@ const HEAD: Duration = Duration::from_secs(10);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// What is asked for when it is to be shown.
+#[derive(Clone)]
+pub struct Looks {
+    pub peers: Peers,
+    pub conflicts: Conflicts,
+}
+
 /// Answers whether the node can serve sessions now, and if not, why.
 pub trait Readiness: Send + Sync + 'static {
     fn check(&self) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// Serves until the future is dropped.
-pub async fn serve<R: Readiness>(listener: TcpListener, registry: Arc<Registry>, readiness: Arc<R>, peers: Peers) {
+pub async fn serve<R: Readiness>(listener: TcpListener, registry: Arc<Registry>, readiness: Arc<R>, looks: Looks) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -45,9 +53,9 @@ pub async fn serve<R: Readiness>(listener: TcpListener, registry: Arc<Registry>,
                 continue;
             }
         };
-        let (registry, readiness, peers) = (registry.clone(), readiness.clone(), peers.clone());
+        let (registry, readiness, looks) = (registry.clone(), readiness.clone(), looks.clone());
         tokio::spawn(async move {
-            let answer = service_fn(|request| answer(request, &registry, &*readiness, &peers));
+            let answer = service_fn(|request| answer(request, &registry, &*readiness, &looks));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD);
             if let Err(e) = http.serve_connection(TokioIo::new(socket), answer).await {
@@ -66,14 +74,14 @@ async fn answer<R: Readiness>(
     request: Request<Incoming>,
     registry: &Registry,
     readiness: &R,
-    peers: &Peers,
+    looks: &Looks,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".into()));
     }
     Ok(match request.uri().path() {
         "/metrics" => {
-            peers.look().await;
+            tokio::join!(looks.peers.look(), looks.conflicts.look());
             let mut text = String::new();
             match prometheus_client::encoding::text::encode(&mut text, registry) {
                 Ok(()) => {

@@ -1,5 +1,6 @@
 //! What operators and their tools look at.
 
+pub mod conflicts;
 pub mod console;
 pub mod http;
 pub mod peers;

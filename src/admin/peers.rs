@@ -121,9 +121,10 @@ impl Peers {
     async fn ask_ages(&self, seen: &mut [Seen]) {
         let waits = |s: &Seen| s.lag != Some(0) || s.queued.is_some_and(|q| q.rows > 0);
         let Some(control) = self.control.as_ref().filter(|_| seen.iter().any(waits)) else { return };
-        let ticks = seen.iter().map(|s| s.reached.unwrap_or(NEVER)).collect();
-        let names = seen.iter().map(|s| s.peer.to_string()).collect();
-        let Ok(Ok(Some(json))) = timeout(ANSWER, control.text_of(AGES, ticks, names)).await else { return };
+        let ticks: Vec<i64> = seen.iter().map(|s| s.reached.unwrap_or(NEVER)).collect();
+        let names: Vec<String> = seen.iter().map(|s| s.peer.to_string()).collect();
+        let ages = control.text_of(AGES, vec![Box::new(ticks), Box::new(names)]);
+        let Ok(Ok(Some(json))) = timeout(ANSWER, ages).await else { return };
         let Ok(ages) = serde_json::from_str::<Vec<(Option<f64>, Option<f64>)>>(&json) else { return };
         for (one, (tick, queue)) in seen.iter_mut().zip(ages) {
             one.queue_age = queue.filter(|_| one.queued.is_some());

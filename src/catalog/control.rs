@@ -6,6 +6,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Notification};
 
 use crate::config::{ConnInfo, PassfileError};
@@ -157,8 +158,8 @@ enum Question {
     Ready,
     /// What this query says: one row of one text, or none.
     Text(&'static str),
-    /// The same, of numbers and names.
-    TextOf(&'static str, Vec<i64>, Vec<String>),
+    /// The same, of these.
+    TextOf(&'static str, Vec<Box<dyn ToSql + Send + Sync>>),
 }
 
 type Answer = Result<Option<String>, ControlError>;
@@ -206,14 +207,13 @@ impl Control {
         self.ask(Question::Text(sql)).await
     }
 
-    /// What a query of `$1::int8[]` and `$2::text[]` says that returns one text, or nothing.
+    /// What a query says that returns one text, or nothing.
     pub async fn text_of(
         &self,
         sql: &'static str,
-        numbers: Vec<i64>,
-        names: Vec<String>,
+        params: Vec<Box<dyn ToSql + Send + Sync>>,
     ) -> Result<Option<String>, ControlError> {
-        self.ask(Question::TextOf(sql, numbers, names)).await
+        self.ask(Question::TextOf(sql, params)).await
     }
 
     /// Stands for the verifier of a user who has none.
@@ -257,8 +257,9 @@ async fn ask_over(client: &Client, question: &Question) -> Answer {
         match question {
             Question::Ready => client.batch_execute("").await.map(|()| None),
             Question::Text(sql) => Ok(client.query_opt(*sql, &[]).await?.and_then(|row| row.get(0))),
-            Question::TextOf(sql, numbers, names) => {
-                Ok(client.query_opt(*sql, &[numbers, names]).await?.and_then(|row| row.get(0)))
+            Question::TextOf(sql, params) => {
+                let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
+                Ok(client.query_opt(*sql, &params).await?.and_then(|row| row.get(0)))
             }
             Question::Fate { pid, meta } => {
                 // The backend first: once it is gone, what it has not committed it never will.

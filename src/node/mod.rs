@@ -22,8 +22,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::admin::conflicts::Conflicts;
 use crate::admin::console::{self, Console, Listening, Reload};
-use crate::admin::http;
+use crate::admin::http::{self, Looks};
 use crate::admin::peers::Peers;
 use crate::capture::lanes::Lanes;
 use crate::catalog::load::{Named, load};
@@ -137,7 +138,9 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let mut console_file = None;
     let forwarding = capture.as_ref().map(|capture| capture.forwarding.clone());
     let peers = Peers::new(forwarding, config_seen.clone(), control.clone());
+    let conflicts = Conflicts::new(control.clone().filter(|_| peers.is_capturing()));
     registry.register_collector(peers.metrics());
+    registry.register_collector(conflicts.metrics());
     if let Some((tcp, unix)) = console_listeners {
         let console = Arc::new(Console {
             lanes,
@@ -163,7 +166,7 @@ pub async fn run(path: PathBuf, config: Config, log: LogFilter) -> Result<(), St
     let ready = Arc::new(Ready::new(settings_seen, phase_seen, control, capturing));
     if let Some(listener) = metrics_listener {
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
-        helpers.spawn(http::serve(listener, Arc::new(registry), ready.clone(), peers));
+        helpers.spawn(http::serve(listener, Arc::new(registry), ready.clone(), Looks { peers, conflicts }));
     }
     helpers.spawn(ready::announce_server(ready));
 

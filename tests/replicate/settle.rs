@@ -115,6 +115,20 @@ fn the_later_version_wins_on_every_node() {
          from pgcanon.conflict where incoming->>'id' = '1'",
     );
     assert_eq!(record, "a|public|mm|b|a|b|t");
+    // Each is counted once, also those that come when some have been counted.
+    let counted = || {
+        let n = mesh.node("b").sql("select count(*) from pgcanon.conflict where kind = 'update_differs'");
+        let metric = "pgcanon_conflicts_total{origin=\"a\",kind=\"update_differs\",decision=\"kept\"}";
+        let line = format!("{metric} {n}\n");
+        eventually(&line, || mesh.node("b").proxy.metrics().contains(&line).then_some(n.clone()))
+    };
+    let before = counted();
+    part(&mesh);
+    a.ok("update mm set info = 'a' where id in (1, 2)");
+    b.ok("update mm set info = 'b' where id in (1, 2)");
+    join(&mesh);
+    equal(&mesh);
+    assert_ne!(counted(), before);
 }
 
 #[test]

@@ -24,11 +24,14 @@ CREATE TABLE pgcanon.echo (
     image bytea NOT NULL
 );
 
--- Who wrote the row that was there, and when it and the other one were written.
+-- Who wrote the row that was there, and when it and the other one were written. By the transaction they are counted, each once.
 ALTER TABLE pgcanon.conflict
+    ADD COLUMN xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     ADD COLUMN stored_origin text,
     ADD COLUMN stored_time timestamptz,
     ADD COLUMN incoming_time timestamptz;
+
+CREATE INDEX conflict_xid ON pgcanon.conflict (xid);
 
 -- Nodes are told apart by replication origins, which all databases of a server share: pgcanon:DATABASE:NODE.
 
