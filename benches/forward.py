@@ -6,20 +6,14 @@ whether both are equal then. Last a backlog: what the peer misses while it is do
 the load which made it, and what memory the proxy needs for it.
 """
 import os
-import shutil
 import statistics
 import time
 
+from cluster import Cluster
+
 TICKS = os.sysconf('SC_CLK_TCK')
 
-RULES = '''
-[[peer]]
-name = "{peer}"
-connect = "host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable"
-spill_after = "1s"
-[[table]]
-name = "public.pgbench_*"
-'''
+RULES = '\n[[table]]\nname = "public.pgbench_*"\n'
 
 SUM = ' union all '.join(
     f"select '{table}', count(*), sum(hashtext(t.*::text)::int8) from pgbench_{table} t"
@@ -28,52 +22,25 @@ SUM = ' union all '.join(
 
 class Forward:
     def __init__(self, bench, free_port, status):
-        self.bench, self.free_port, self.status = bench, free_port, status
-        self.servers = {}
+        self.bench, self.status, self.cluster = bench, status, Cluster(bench, free_port, 'ab')
+        self.sql = self.cluster.sql
 
     def run(self):
+        bench = self.bench
         cells = [(f'forward: TPC-B, {protocol}, {clients} clients', protocol, clients)
                  for protocol in ('simple', 'prepared') for clients in (1, 8, 32)]
         cells = [cell for cell in cells if self.bench.wanted(cell[0])]
         backlog = self.bench.wanted('forward: backlog')
         if not cells and not backlog:
             return
-        self.start()
+        fill = lambda node: bench.command(bench.bin + '/pgbench', '-q', '-i', '-s', '10', *bench.at('server-' + node), 'postgres')
+        self.cluster.start('', fill, RULES)
         if cells:
             print(f"\n{'':<38}{'direct/s':>9}   {'replicated':<17}   {'CPU µs/tx: direct':>18}{'replicated':>12}{'catch-up s':>14}")
         for title, protocol, clients in cells:
             self.cell(title, clients, '-M', protocol)
         if backlog:
             self.backlog(self.bench.args.backlog)
-
-    # --- two nodes
-
-    def start(self):
-        bench = self.bench
-        for node in 'ab':
-            data, port = os.path.join(bench.dir, 'data-' + node), self.free_port()
-            bench.command(bench.bin + '/initdb', '-U', 'postgres', '-A', 'trust', '--no-sync', '-D', data)
-            shutil.copy(os.path.join(bench.dir, 'data', 'postgresql.conf'), data)
-            with open(data + '/postgresql.conf', 'a') as conf:
-                conf.write(f'port = {port}\n')
-            bench.ports['server-' + node] = port
-            self.launch(node)
-            bench.command(bench.bin + '/pgbench', '-q', '-i', '-s', '10', *bench.at('server-' + node), 'postgres')
-        for node, peer in ('ab', 'ba'):
-            extra = 'control = "user=postgres dbname=postgres"\nlog_level = "warn"\n'
-            rules = RULES.format(peer=peer, port=bench.ports['server-' + peer])
-            config = bench.configure('node-' + node, f"host=127.0.0.1 port={bench.ports['server-' + node]}", extra, rules, name=node)
-            bench.command(bench.program('node-' + node), 'init', '--grant', '--config', config)
-        for node in 'ab':
-            bench.run_pgcanon('node-' + node)
-
-    def launch(self, node):
-        self.servers[node] = self.bench.spawn('server-' + node, self.bench.bin + '/postgres', '-D', os.path.join(self.bench.dir, 'data-' + node))
-        self.bench.wait('server-' + node)
-
-    def sql(self, node, text):
-        bench = self.bench
-        return bench.command(bench.bin + '/psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', *bench.at('server-' + node), '-c', text, 'postgres').strip()
 
     def caught_up(self):
         """Seconds until *b* has as many transactions as *a*, and whether both are equal."""
@@ -85,8 +52,6 @@ class Forward:
                 return float('inf'), False
             time.sleep(0.02)
         return time.monotonic() - began, self.sql('a', SUM) == self.sql('b', SUM)
-
-    # --- measuring
 
     def cell(self, title, clients, *more):
         bench, ratios, direct, catch, costs = self.bench, [], [], [], {'direct': [], 'node-a': []}
@@ -128,14 +93,12 @@ class Forward:
         self.caught_up()
         pid = bench.pids['node-a']
         before = self.status(pid, 'VmRSS')
-        self.servers['b'].send_signal(2)
-        self.servers['b'].wait(60)
-        bench.children.remove(self.servers['b'])
+        self.cluster.stop_server('b')
         began = time.monotonic()
         bench.command(bench.bin + '/pgbench', '-n', *bench.at('node-a'), '-c', str(clients), '-j', '2', '-t', str(count // clients),
                       '-M', 'prepared', 'postgres', user=False)
         made = time.monotonic() - began
-        self.launch('b')
+        self.cluster.launch('b')
         seconds, same = self.caught_up()
         print(f'\nforward: backlog of {count:,} transactions, made in {made:.1f} s, gone {seconds:.1f} s after the peer is back: '
               f'{made / seconds:.1f} times as fast as it was made, {count / seconds:,.0f}/s'
