@@ -27,6 +27,8 @@ soak:
 	tests/setup
 	LARGE_MIB=1024 cargo test --release --locked --test capture a_large_transaction
 	FAULT_KILLS=100 cargo test --release --locked --test faults -- --nocapture b8 exactly_once
+	# Three masters of every row, each scenario for two minutes.
+	SETTLE_SECONDS=120 cargo test --release --locked --test replicate -- --nocapture --test-threads=1 settle::c
 
 # The fuzz targets for longer.
 fuzz:
