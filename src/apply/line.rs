@@ -1,8 +1,8 @@
 //! The wire to the peer: statements go out without waiting, answers come in order, the first failure counts, and neither
 //! side's buffers can make the other wait for ever (I7).
 //!
-//! There is no Sync behind a BEGIN before it is known to have succeeded: behind a failure, the server passes over everything
-//! up to the next one, and whatever was sent meanwhile, a BEGIN that failed included, comes to nothing (I3).
+//! There is no Sync behind a COMMIT or a BEGIN before it is known to have succeeded: behind a failure, the server passes over
+//! everything up to the next one, and whatever was sent meanwhile, further transactions included, comes to nothing (I3).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -35,6 +35,8 @@ pub(super) enum Expect {
     Done,
     /// So many rows changed.
     Count(u64),
+    /// One row changed, or the server finds that a text is no number (22P02): COMMIT may be on its way.
+    Sure,
     /// Rows, which are kept.
     Rows,
     Commit,
@@ -66,6 +68,8 @@ pub(super) struct Line {
     input: BytesMut,
     chunk: Box<[u8; CHUNK]>,
     waiting: VecDeque<Waiting>,
+    /// Something was sent behind the last Sync.
+    unsynced: bool,
     /// The first failure since the last recovery.
     failure: Option<Rejection>,
     /// The server passes over everything up to the next Sync.
@@ -104,6 +108,7 @@ impl Line {
             input: BytesMut::new(),
             chunk: Box::new([0; CHUNK]),
             waiting: VecDeque::new(),
+            unsynced: false,
             failure: None,
             skipping: false,
             begun: false,
@@ -130,6 +135,7 @@ impl Line {
         Bind { portal: b"", statement: name.as_bytes(), formats, params, results: Vec::new() }.put(&mut self.out);
         put_execute(&mut self.out, b"", 0);
         self.waiting.push_back(Waiting::Answer(expect, at));
+        self.unsynced = true;
     }
 
     /// Forgets a prepared statement.
@@ -156,6 +162,20 @@ impl Line {
     pub(super) fn sync(&mut self) {
         put_sync(&mut self.out);
         self.waiting.push_back(Waiting::Sync);
+        self.unsynced = false;
+    }
+
+    /// Lets the server be idle, if it is not yet.
+    pub(super) fn rest(&mut self) {
+        if self.unsynced {
+            self.sync();
+        }
+    }
+
+    /// Whether what was sent for the open transaction has done what it had to if nothing of it fails: no count decides.
+    pub(super) fn is_sure(&self) -> bool {
+        let mut open = self.waiting.iter().rev().take_while(|w| !matches!(w, Waiting::Answer(Expect::Commit, _)));
+        open.all(|w| matches!(w, Waiting::Answer(Expect::Done | Expect::Sure, _) | Waiting::Sync))
     }
 
     /// How many commits were confirmed, ever.
@@ -363,7 +383,7 @@ impl Line {
         let (tag, _) = split_cstr(body).ok_or_else(|| malformed("CommandComplete"))?;
         self.begun = self.begun && expect != Expect::Commit || tag == b"BEGIN";
         let failure = match expect {
-            Expect::Done | Expect::Rows => None,
+            Expect::Done | Expect::Sure | Expect::Rows => None,
             Expect::Count(expected) => {
                 let found = count(tag).unwrap_or(0);
                 (found != expected).then(|| Rejection::count(expected, found, at))
@@ -381,11 +401,14 @@ impl Line {
     }
 
     fn on_error(&mut self, body: &[u8]) {
-        let at = match self.waiting.front() {
-            Some(Waiting::Answer(_, at)) => *at,
-            _ => None,
+        let (expect, at) = match self.waiting.front() {
+            Some(Waiting::Answer(expect, at)) => (Some(*expect), *at),
+            _ => (None, None),
         };
-        let rejection = Rejection::read(body, at);
+        let mut rejection = Rejection::read(body, at);
+        if expect == Some(Expect::Sure) && rejection.sqlstate == "22P02" {
+            rejection = Rejection::count(1, 0, at);
+        }
         self.last_words = Some(rejection.clone());
         self.failure.get_or_insert(rejection);
         self.skipping = true;

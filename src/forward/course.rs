@@ -327,7 +327,7 @@ impl Course {
     }
 
     fn mode(&self, here: Place) -> Mode {
-        let lock_timeout = (self.most > 1).then_some(TOGETHER);
+        let lock_timeout = (self.most > 1 && !self.applier.keeps_times()).then_some(TOGETHER);
         let together = Mode { lock_timeout, ..Mode::default() };
         self.careful.filter(|(place, _)| *place == here).map_or(together, |(_, mode)| mode)
     }

@@ -118,6 +118,37 @@ fn a_commit_that_fails_takes_back_what_was_sent_behind_it() {
 }
 
 #[test]
+fn transactions_that_go_out_without_waiting_come_to_nothing_behind_one_that_fails() {
+    let tables = "create table parent (id int primary key);
+        create table late (id int primary key, n int references parent deferrable initially immediate);
+        create table small (id int primary key, n int check (n < 100))";
+    let rules = "[[table]]\nname = \"public.*\"\nconflict = { resolve = \"last\", by = \"column:n\" }\n";
+    let peer = Peer::shared(Pg::V15, tables, rules);
+    let row =
+        |table: &str, id, n| rows(Op::Insert, Extra::None, table, "id:integer* n:integer", &[vec![int(id), int(n)]]);
+    run(async {
+        let mut applier = peer.applier(rules).await;
+        // One fails when it commits, one before.
+        for (failing, state) in [(row("late", 1, 99), "23503"), (row("small", 1, 1000), "23514")] {
+            let had = applier.progress();
+            let first = had.map_or(1, |progress| progress.tick.0 + 1);
+            for (tick, entry) in (first..).zip([row("small", 2, 1), failing, row("small", 3, 1), row("small", 4, 1)]) {
+                applier.begin(Mode::default()).expect("begin");
+                applier.source(place(tick, 1)).expect("a source transaction");
+                let to = applier.destination(&entry.head).expect("a destination");
+                applier.entry(&to, &entry).await.expect("sent");
+                applier.commit().await.expect("sent, and nobody has looked at an answer yet");
+            }
+            let failed = rejection(applier.settle().await.map(drop));
+            assert_eq!(failed.sqlstate, state, "{failed}");
+            assert_eq!(applier.rollback().await.expect("roll back"), Some(place(first, 1)));
+            assert_eq!(peer.sql("select string_agg(id::text, ' ') from small"), "2");
+            assert_eq!(peer.sql("select count(*) from late"), "0");
+        }
+    });
+}
+
+#[test]
 fn a_missing_row_is_no_conflict_where_it_may_be_missing() {
     let peer = Peer::shared(Pg::V15, TABLES, PUBLIC);
     run(async {
