@@ -51,6 +51,8 @@ struct Taken {
     entries: Vec<Applied>,
     transactions: usize,
     last: Option<(Place, i32)>,
+    /// Each in a transaction of its own, of which the peer may have the first when another one fails.
+    one_by_one: bool,
     /// Of the last transaction something is left.
     cut: bool,
     /// The last transaction is one that the peer has already.
@@ -113,8 +115,10 @@ impl Drain<'_> {
                 sleep(YIELD).await;
             }
             wanted = match (wanted, place) {
-                // What stands before it can be applied without it.
-                (Wanted::Some, Some(place)) if first.is_some_and(|first| first < place) => Wanted::Before(place),
+                // What stands before it can be applied without it, or has been.
+                (Wanted::Some, Some(place)) if first.is_some_and(|first| first < place) && !taken.one_by_one => {
+                    Wanted::Before(place)
+                }
                 (Wanted::Some, _) => Wanted::One(Mode::default()),
                 (Wanted::One(mode), _) if matches!(error, ApplyError::Retry(_)) => Wanted::One(mode),
                 // Nothing is wrong with the piece, whatever its rule says of those that are rejected.
@@ -179,39 +183,51 @@ impl Drain<'_> {
         Ok(stuck)
     }
 
-    /// One target transaction; what failed is rolled back.
+    /// One target transaction, or one by one where each has a time of its own; what failed is rolled back.
     async fn attempt(&mut self, wanted: Wanted) -> Result<Result<u64, (ApplyError, Taken)>, ForwardError> {
-        self.store.begin().await?;
-        let mut taken = Taken::default();
-        let filled = self.fill(wanted, &mut taken).await;
-        match filled {
-            Ok(()) if self.dry => {
-                self.store.rollback().await?;
-                Ok(Ok(taken.pieces()))
-            }
-            Ok(()) => {
-                self.store.remove(&taken.ids).await?;
-                if !taken.behind.is_empty() {
+        let mut aside: u64 = 0;
+        loop {
+            self.store.begin().await?;
+            let mut taken = Taken::default();
+            let filled = self.fill(wanted, &mut taken).await;
+            match filled {
+                Ok(()) if self.dry => {
+                    self.store.rollback().await?;
+                    return Ok(Ok(taken.pieces()));
+                }
+                // First of all: of a transaction that the peer says it has nothing but parked pieces is kept.
+                Ok(()) if !taken.behind.is_empty() => {
+                    self.applier.rollback().await?;
                     self.store.park(&taken.behind).await?;
+                    self.store.commit().await?;
+                    aside = aside.saturating_add(u64::try_from(taken.behind.len()).unwrap_or(u64::MAX));
                 }
-                if let Some(progress) = self.applier.progress() {
-                    self.store.has(progress).await?;
+                Ok(()) => {
+                    self.store.remove(&taken.ids).await?;
+                    if let Some(progress) = self.applier.progress() {
+                        self.store.has(progress).await?;
+                    }
+                    self.store.commit().await?;
+                    return Ok(Ok(taken.pieces().saturating_add(aside)));
                 }
-                self.store.commit().await?;
-                Ok(Ok(taken.pieces()))
+                Err(ForwardError::Apply(
+                    error @ (ApplyError::Rejected(_) | ApplyError::Retry(_) | ApplyError::Unable(_)),
+                )) => {
+                    self.store.rollback().await?;
+                    let has = self.applier.rollback().await?;
+                    if let Some(has) = has.filter(|_| taken.one_by_one) {
+                        self.store.settle(&has).await?;
+                    }
+                    return Ok(Err((error, taken)));
+                }
+                Err(other) => return Err(other),
             }
-            Err(ForwardError::Apply(
-                error @ (ApplyError::Rejected(_) | ApplyError::Retry(_) | ApplyError::Unable(_)),
-            )) => {
-                self.store.rollback().await?;
-                self.applier.rollback().await?;
-                Ok(Err((error, taken)))
-            }
-            Err(other) => Err(other),
         }
     }
 
     async fn fill(&mut self, wanted: Wanted, taken: &mut Taken) -> Result<(), ForwardError> {
+        let simple = !self.dry && self.parked.touched.is_empty() && matches!(wanted, Wanted::Some);
+        taken.one_by_one = simple && self.applier.keeps_times();
         let mut building: Option<Building> = None;
         loop {
             let most = match wanted {
@@ -232,7 +248,8 @@ impl Drain<'_> {
             }
             for piece in chunk {
                 if taken.last.is_none_or(|(place, _)| place != piece.place) {
-                    if taken.is_enough(wanted, piece.place) || taken.transactions > 0 && self.applier.keeps_times() {
+                    let alone = self.applier.keeps_times() && !taken.one_by_one;
+                    if taken.is_enough(wanted, piece.place) || taken.transactions > 0 && alone {
                         return self.finish(taken, building).await;
                     }
                     self.put(&mut building, taken).await?;
@@ -248,14 +265,19 @@ impl Drain<'_> {
         self.finish(taken, building).await
     }
 
-    fn source(
+    async fn source(
         &mut self,
         taken: &mut Taken,
         (tick, ord): Place,
         time: Option<CommitTime>,
         mode: Mode,
     ) -> Result<(), ForwardError> {
-        if taken.transactions == 0 {
+        if taken.one_by_one {
+            if taken.transactions > 0 {
+                self.applier.commit().await?;
+            }
+            self.applier.begin(mode)?;
+        } else if taken.transactions == 0 {
             self.applier.begin(Mode { durable: true, ..mode })?;
         }
         taken.transactions = taken.transactions.saturating_add(1);
@@ -277,7 +299,7 @@ impl Drain<'_> {
         if self.early.contains(&piece.xid) {
             self.put(building, taken).await?;
             if std::mem::take(&mut taken.fresh) {
-                self.source(taken, piece.place, piece.time, mode)?;
+                self.source(taken, piece.place, piece.time, mode).await?;
             }
             taken.passing = Some(piece.xid);
             taken.ids.push(piece.id);
@@ -289,7 +311,7 @@ impl Drain<'_> {
             return Ok(());
         }
         if std::mem::take(&mut taken.fresh) {
-            self.source(taken, piece.place, piece.time, mode)?;
+            self.source(taken, piece.place, piece.time, mode).await?;
         }
         taken.ids.push(piece.id);
         if let Some(open) = building
@@ -336,7 +358,14 @@ impl Drain<'_> {
         } else if !taken.fresh {
             self.applier.part(seq.saturating_add(1))?;
         }
-        self.end().await
+        if !taken.behind.is_empty() && !self.dry {
+            return Ok(());
+        }
+        self.end().await?;
+        if taken.one_by_one {
+            self.applier.make_durable().await?;
+        }
+        Ok(())
     }
 
     /// Has the peer commit what is open, or find out that it could.

@@ -39,9 +39,13 @@ enum Rows {
 }
 
 impl Touched {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a change touches any of them.
     pub(super) fn by(&self, entry: &Entry) -> Result<bool, BadImage> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return Ok(false);
         }
         let keys = keys(entry)?;
