@@ -123,14 +123,15 @@ impl Applier {
         let (time, origin) = match head.extra {
             Extra::Version => {
                 let told = image.values.first().and_then(row_number).map(CommitTime);
-                // As of then the peer has it, too.
-                self.as_of(told)?;
                 let origin = image.values.get(1).and_then(|v| v.bytes);
-                (told, origin.map_or(own, |name| String::from_utf8_lossy(name).into_owned()))
+                let origin = origin.map_or(own, |name| String::from_utf8_lossy(name).into_owned());
+                // As of then the peer has it, too, and of that node.
+                self.opened()?.version = told.map(|told| (told, origin.clone()));
+                (told, origin)
             }
             _ => (self.opened()?.time, own),
         };
-        if self.keeps_times && time.is_none() {
+        if self.keeps_times() && time.is_none() {
             let message = "it is not known when this was committed: track_commit_timestamp was off on its node";
             return Err(self.line.fail(Rejection::own("55000", message.to_owned(), at)));
         }
@@ -235,10 +236,10 @@ impl Words<'_> {
         let (name, value) = (self.name(at)?, self.value(at)?);
         let (greater, less) = if resolve == Resolve::First { ("<", ">") } else { (">", "<") };
         let (row, there) = (self.row(|at| self.value(at))?, self.row(|at| Some(format!("{t}.{}", self.name(at)?)))?);
-        let tie = if prefer.is_some() && self.ground.keeps_times {
-            by_time("NULL")
-        } else {
-            format!("CASE WHEN {row} > {there} THEN 1 ELSE -1 END")
+        let bytes = format!("CASE WHEN {row} = {there} THEN 0 WHEN {row} > {there} THEN 1 ELSE -1 END");
+        let tie = match self.tells_writers() {
+            true => format!("COALESCE(NULLIF({}, 0), {bytes})", by_time("NULL")),
+            false => bytes,
         };
         // NULL is before anything.
         let (null, some) = if resolve == Resolve::First { (1, -1) } else { (-1, 1) };
@@ -246,7 +247,7 @@ impl Words<'_> {
             "CASE WHEN {value} {greater} {t}.{name} THEN 1 WHEN {value} {less} {t}.{name} THEN -1 \
              WHEN {value} IS NULL AND {t}.{name} IS NOT NULL THEN {null} \
              WHEN {value} IS NOT NULL AND {t}.{name} IS NULL THEN {some} \
-             WHEN {row} = {there} THEN 0 ELSE {tie} END"
+             ELSE {tie} END"
         ))
     }
 
@@ -266,19 +267,71 @@ impl Words<'_> {
         let (_, schema, table) = self.table_and_name();
         let key = self.further(3);
         let wins = match self.number {
-            Some(_) => format!("d.number >= {}", self.further(4)),
-            // As of one moment a row may be deleted and made anew: then it is there.
-            None => format!(
-                "{} < 0 AND {} IS DISTINCT FROM v.at",
-                self.rank("d", self.deleting()).unwrap_or_default(),
-                self.further(1)
-            ),
+            // NULL is before anything.
+            Some(_) => format!("({n} IS NULL OR d.number >= {n})", n = self.further(4)),
+            // One transaction may delete a row and make it anew: then it is there.
+            None => format!("{} < 0", self.rank("d", self.deleting()).unwrap_or_default()),
         };
         format!(
             "dead AS (SELECT d.number, v.at, v.origin FROM pgcanon.tombstone AS d, {} \
              WHERE d.table_name = {table} AND d.key IN ({key}, '') AND d.nsp_name = {schema} AND {wins} LIMIT 1)",
             self.version("d")
         )
+    }
+
+    /// Where the image has won though nodes may know more than they tell, and the end would hang on the order of what they
+    /// hear: it goes out again. Over a newer row, as who wrote that may have known the image; and, where rows are not as
+    /// strong as they are new, over the deletion of another node, as it has been beaten elsewhere by what is deleted, perhaps.
+    fn again(&self) -> Option<String> {
+        let (table, schema, name) = self.table_and_name();
+        let (same, key) = (self.same_key("t")?, self.further(3));
+        let newer = match (self.number, self.ground.conflict.resolve) {
+            (_, Resolve::Last | Resolve::Error) => return None,
+            (Some(_), Resolve::Node) => return None,
+            (Some(at), Resolve::First) => format!("t.{} > {}", self.name(at)?, self.value(at)?),
+            (None, _) => format!("v.at > {}", self.further(1)),
+        };
+        let mut why = vec![
+            format!("SELECT FROM {table} AS t, {} WHERE {same} AND {newer}", self.version("t")),
+            // The transaction has said so of this row before.
+            format!(
+                "SELECT FROM pgcanon.echo AS e WHERE e.key = {key} AND e.table_name = {name} AND e.nsp_name = {schema}"
+            ),
+        ];
+        if self.ground.conflict.resolve == Resolve::First {
+            why.push(format!(
+                "SELECT FROM pgcanon.tombstone AS d, {} WHERE d.table_name = {name} AND d.key IN ({key}, '') \
+                 AND d.nsp_name = {schema} AND v.origin IS DISTINCT FROM {} \
+                 AND NOT EXISTS (SELECT FROM {table} AS t WHERE {same} AND {} = 0)",
+                self.version("d"),
+                self.further(2),
+                self.rank("t", Resolve::First)?
+            ));
+        }
+        let version = match self.tells_versions() {
+            true => format!("{}, {}, ", self.further(1), self.further(2)),
+            false => String::new(),
+        };
+        let cast = |at| self.column(at).is_some_and(|column| column.text).then_some("::pg_catalog.text");
+        let values =
+            self.each(|_| true, ", ", |at| Some(format!("{}{}", self.value(at)?, cast(at).unwrap_or_default())))?;
+        let why: Vec<String> = why.into_iter().map(|why| format!("EXISTS ({why})")).collect();
+        Some(format!(
+            " UNION ALL SELECT {}, pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{values})), {schema}, {name}, {key} \
+             FROM won WHERE {}",
+            self.row_head()?,
+            why.join(" OR ")
+        ))
+    }
+
+    /// Whether the peer knows who wrote a row, and it matters although a column tells versions apart.
+    fn tells_writers(&self) -> bool {
+        self.ground.conflict.prefer.is_some() && self.ground.keeps_times
+    }
+
+    /// Whether the version of a row that goes out again goes with it.
+    fn tells_versions(&self) -> bool {
+        self.by_time() || self.tells_writers()
     }
 
     /// How a deletion stands to others. Who deletes has seen what was there before: it is never the first version of anything.
@@ -342,7 +395,12 @@ impl Words<'_> {
                 format!(" AND NOT ({} = v.at AND {row} = {there})", self.further(1))
             }
         };
-        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {rank} < 0{other}"))?;
+        let mut loses = format!("{rank} < 0");
+        if self.ground.conflict.resolve == Resolve::First {
+            // It is dead, and who sent it does not know what came after, perhaps.
+            loses = format!("({loses} OR {same} AND EXISTS (SELECT FROM dead))");
+        }
+        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {loses}{other}"))?;
         let nothing =
             "SELECT NULL::pg_catalog.jsonb AS row, NULL::pg_catalog.timestamptz AS at, NULL::pg_catalog.text AS origin";
         let (kind, applied) = match act {
@@ -377,9 +435,11 @@ impl Words<'_> {
         let (row_head, grave_head) = (self.row_head()?, self.grave_head()?);
         let main = format!(
             "WITH {dead}, {won}, {was}{here}, told AS ({INTO_CONFLICT} {lost}{won_over}) \
-             INSERT INTO pgcanon.echo (head, image) SELECT {row_head}, h.image FROM here AS h \
-             UNION ALL SELECT {grave_head}, {} FROM dead AS d WHERE NOT EXISTS (SELECT FROM won)",
-            self.grave_image()?
+             INSERT INTO pgcanon.echo (head, image, nsp_name, table_name, key) \
+             SELECT {grave_head}, {}, NULL, NULL, NULL::pg_catalog.bytea FROM dead AS d WHERE NOT EXISTS (SELECT FROM won) \
+             UNION ALL SELECT {row_head}, h.image, NULL, NULL, NULL FROM here AS h{}",
+            self.grave_image()?,
+            self.again().unwrap_or_default()
         );
         before.push(main);
         Some(before)
@@ -429,22 +489,31 @@ impl Words<'_> {
                 // What comes again of a deletion by itself must not undo what its transaction has made anew.
                 let same = if self.head.extra == Extra::Version { -1 } else { 0 };
                 let rank = self.rank("t", self.deleting())?;
-                let at = format!("(pgcanon.version(t.xmin, {})).at", literal(self.ground.peer.as_str()));
-                format!(
-                    "CASE {rank} WHEN 0 THEN {same} WHEN 1 THEN CASE {at} WHEN {} THEN -1 ELSE 1 END ELSE -1 END",
-                    self.further(1)
-                )
+                format!("COALESCE(NULLIF({rank}, 0), {same})")
             }
         };
         let here = self.here(&format!("{same} AND NOT EXISTS (SELECT FROM gone)"))?;
         let lost = self.record("'delete_differs'", "'kept'", "h", "here AS h")?;
+        let key = self.further(3);
+        let (stale, loses) = match self.ground.conflict.resolve {
+            Resolve::Last | Resolve::Error => (String::new(), " WHERE NOT EXISTS (SELECT FROM here)"),
+            // What its transaction has made itself is not to go out again. And rows that come later may be weaker than the one
+            // that stands, and are no less dead for that.
+            _ => (
+                format!(
+                    "stale AS (DELETE FROM pgcanon.echo AS e USING gone AS g WHERE g.own AND e.key = {key} \
+                     AND e.table_name = {name} AND e.nsp_name = {schema}), "
+                ),
+                "",
+            ),
+        };
         Some(format!(
-            "WITH gone AS (DELETE FROM {table} AS t WHERE {same} AND {rank} >= 0 RETURNING 1), {here}, \
+            "WITH gone AS (DELETE FROM {table} AS t WHERE {same} AND {rank} >= 0 \
+                 RETURNING t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid AS own), {here}, {stale}\
              told AS ({INTO_CONFLICT} {lost}), \
              grave AS (INSERT INTO pgcanon.tombstone (nsp_name, table_name, key, number) \
-                 SELECT {schema}, {name}, {}, {} WHERE NOT EXISTS (SELECT FROM here)) \
+                 SELECT {schema}, {name}, {key}, {}{loses}) \
              INSERT INTO pgcanon.echo (head, image) SELECT {}, h.image FROM here AS h",
-            self.further(3),
             self.further(4),
             self.row_head()?,
         ))
@@ -452,7 +521,7 @@ impl Words<'_> {
 
     /// The rows that have won against the image.
     fn here(&self, which: &str) -> Option<String> {
-        let version = if self.by_time() { "v.at, v.origin, " } else { "" };
+        let version = if self.tells_versions() { "v.at, v.origin, " } else { "" };
         let cast = |at| self.column(at).is_some_and(|column| column.text).then_some("::pg_catalog.text");
         let columns =
             self.each(|_| true, ", ", |at| Some(format!("t.{}{}", self.name(at)?, cast(at).unwrap_or_default())))?;
@@ -499,7 +568,8 @@ impl Words<'_> {
     fn row_head(&self) -> Option<String> {
         let role = |role| if role == ColumnRole::Value { role } else { ColumnRole::KeyValue };
         let columns = self.used.iter().filter_map(|at| self.column(*at));
-        self.head_of(Op::Upsert, columns.map(|c| ImageColumn { role: role(c.role), ..c.clone() }).collect())
+        let columns = columns.map(|c| ImageColumn { role: role(c.role), ..c.clone() }).collect();
+        self.head_of(Op::Upsert, self.tells_versions(), columns)
     }
 
     /// The same where it is gone: its key, in the order of [`row_key`], and the number of its version.
@@ -510,10 +580,10 @@ impl Words<'_> {
         keys.iter_mut().for_each(|column| column.role = ColumnRole::Key);
         let number = self.number.and_then(|at| self.column(at));
         keys.extend(number.map(|column| ImageColumn { role: ColumnRole::Value, ..column.clone() }));
-        self.head_of(Op::Delete, keys)
+        self.head_of(Op::Delete, self.by_time(), keys)
     }
 
-    fn head_of(&self, op: Op, columns: Vec<ImageColumn>) -> Option<String> {
+    fn head_of(&self, op: Op, version: bool, columns: Vec<ImageColumn>) -> Option<String> {
         let head = Head {
             lane: Lane::Row,
             op,
@@ -521,7 +591,7 @@ impl Words<'_> {
             table: self.to.table.table.clone(),
             encoding: "UTF8".to_owned(),
             columns,
-            extra: if self.by_time() { Extra::Version } else { Extra::None },
+            extra: if version { Extra::Version } else { Extra::None },
             text: None,
             rows: Some(1),
             ..self.head.clone()
@@ -553,7 +623,8 @@ impl Words<'_> {
                 23 | 1082 => (4, "pg_catalog.int4send(d.number::pg_catalog.int4)"),
                 _ => (8, "pg_catalog.int8send(d.number)"),
             };
-            image.push_str(&format!(" || {}{send}", field(oid, len)));
+            let null = format!("'\\x{oid:08x}ffffffff'::pg_catalog.bytea");
+            image.push_str(&format!(" || COALESCE({}{send}, {null})", field(oid, len)));
         }
         Some(image)
     }

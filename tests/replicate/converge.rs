@@ -104,7 +104,8 @@ fn converges(names: &[&'static str], conflict: &str, backwards: bool, many: usiz
     let mesh = mesh(names, TABLE, conflict);
     for pattern in some(patterns(names.len()), many) {
         eprintln!("{conflict}: {pattern:?}");
-        mesh.client(names[0]).ok("truncate mm");
+        // By the last of them: whom it may be that is preferred.
+        mesh.client(names[names.len() - 1]).ok("truncate mm");
         equal(&mesh);
         part(&mesh);
         for at in 0..STEPS {
@@ -123,6 +124,16 @@ fn converges(names: &[&'static str], conflict: &str, backwards: bool, many: usiz
 #[test]
 fn the_last_commit() {
     converges(&["a", "b"], "{ resolve = \"last\", by = \"commit_time\" }", false, 2);
+}
+
+#[test]
+fn the_first_commit() {
+    converges(&["a", "b"], "{ resolve = \"first\" }", false, 2);
+}
+
+#[test]
+fn a_preferred_node() {
+    converges(&["a", "b"], "{ resolve = \"node\", prefer = \"b\" }", false, 2);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::cluster::PG15_BIN;
-use crate::common::{Pg, eventually, proc, proxy};
+use crate::common::{PATIENCE, Pg, eventually, proc, proxy};
 use crate::mesh::{Member, Mesh, server};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -64,11 +64,48 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
             .collect();
         (echoes && all.windows(2).all(|two| two[0] == two[1])).then_some(())
     };
-    eventually("all nodes to be equal", quiet);
+    let start = std::time::Instant::now();
+    while quiet().is_none() {
+        assert!(start.elapsed() < PATIENCE, "the nodes are not equal:\n{}", differences(mesh));
+        std::thread::sleep(Duration::from_millis(20));
+    }
     for node in mesh.names() {
         assert_eq!(mesh.node(node).sql("select count(*) from pgcanon.error_queue"), "0", "{node}");
     }
     rows(mesh, "a")
+}
+
+/// Some rows that are not the same everywhere, with their versions, deletions, and what was decided about them.
+fn differences(mesh: &Mesh) -> String {
+    let all = "select id, concat_ws(' ', t::text, v.at, v.origin) from mm as t, pgcanon.version(t.xmin, 'NODE') as v";
+    let row = |row: Vec<Option<String>>| (row[0].clone(), row[1].clone());
+    let tables: Vec<std::collections::BTreeMap<_, _>> = mesh
+        .names()
+        .map(|node| mesh.node(node).direct().ok(&all.replace("NODE", node)).rows().into_iter().map(row).collect())
+        .collect();
+    let ids: std::collections::BTreeSet<_> = tables.iter().flat_map(|table| table.keys().cloned().flatten()).collect();
+    let mut said = String::new();
+    let differ = ids.into_iter().filter(|id| {
+        let content = |table: &std::collections::BTreeMap<Option<String>, Option<String>>| {
+            table.get(&Some(id.clone())).cloned().flatten().map(|row| row.split(')').next().map(str::to_owned))
+        };
+        tables.windows(2).any(|two| content(&two[0]) != content(&two[1]))
+    });
+    for id in differ.take(5) {
+        for (node, table) in mesh.names().zip(&tables) {
+            let row = table.get(&Some(id.clone())).cloned().flatten();
+            let more = mesh.node(node).sql(&format!(
+                "select concat_ws(' ', '   ', v.at, v.origin, 'deleted', d.number) from pgcanon.tombstone as d, \
+                 pgcanon.version(d.xmin, '{node}') as v \
+                 where key = '\\x0000001700000004'::bytea || int4send({id}) or key = '' union all \
+                 (select concat_ws(' ', '   ', kind, decision, 'stored', stored->>'info', stored->>'n', stored_time, \
+                 stored_origin, 'from', origin, incoming->>'info', incoming->>'n', incoming_time) from pgcanon.conflict \
+                 where incoming->>'id' = '{id}' order by id desc limit 10)"
+            ));
+            said.push_str(&format!("{id} on {node}: {row:?}\n{more}\n"));
+        }
+    }
+    said
 }
 
 const LAST: &str = "{ resolve = \"last\", by = \"commit_time\", prefer = \"b\" }";
