@@ -1,6 +1,7 @@
 //! Conflicts that end the same everywhere (§8): nodes change the same rows while they cannot hear each other, and are equal
 //! afterwards.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
@@ -77,32 +78,24 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
 
 /// Some rows that are not the same everywhere, with their versions, deletions, and what was decided about them.
 fn differences(mesh: &Mesh) -> String {
-    let all = "select id, concat_ws(' ', t::text, v.at, v.origin) from mm as t, pgcanon.version(t.xmin, 'NODE') as v";
-    let row = |row: Vec<Option<String>>| (row[0].clone(), row[1].clone());
-    let tables: Vec<std::collections::BTreeMap<_, _>> = mesh
-        .names()
-        .map(|node| mesh.node(node).direct().ok(&all.replace("NODE", node)).rows().into_iter().map(row).collect())
-        .collect();
-    let ids: std::collections::BTreeSet<_> = tables.iter().flat_map(|table| table.keys().cloned().flatten()).collect();
+    let table = |node: &str| -> BTreeMap<String, String> {
+        let rows = mesh.node(node).direct().ok("select id, t::text from mm as t").rows();
+        rows.into_iter().map(|row| (row[0].clone().unwrap_or_default(), row[1].clone().unwrap_or_default())).collect()
+    };
+    let tables: Vec<_> = mesh.names().map(table).collect();
+    let ids: BTreeSet<&String> = tables.iter().flat_map(BTreeMap::keys).collect();
+    let differ = ids.into_iter().filter(|id| tables.windows(2).any(|two| two[0].get(*id) != two[1].get(*id)));
     let mut said = String::new();
-    let differ = ids.into_iter().filter(|id| {
-        let content = |table: &std::collections::BTreeMap<Option<String>, Option<String>>| {
-            table.get(&Some(id.clone())).cloned().flatten().map(|row| row.split(')').next().map(str::to_owned))
-        };
-        tables.windows(2).any(|two| content(&two[0]) != content(&two[1]))
-    });
     for id in differ.take(5) {
-        for (node, table) in mesh.names().zip(&tables) {
-            let row = table.get(&Some(id.clone())).cloned().flatten();
-            let more = mesh.node(node).sql(&format!(
-                "select concat_ws(' ', '   ', v.at, v.origin, 'deleted', d.number) from pgcanon.tombstone as d, \
-                 pgcanon.version(d.xmin, '{node}') as v \
-                 where key = '\\x0000001700000004'::bytea || int4send({id}) or key = '' union all \
-                 (select concat_ws(' ', '   ', kind, decision, 'stored', stored->>'info', stored->>'n', stored_time, \
-                 stored_origin, 'from', origin, incoming->>'info', incoming->>'n', incoming_time) from pgcanon.conflict \
-                 where incoming->>'id' = '{id}' order by id desc limit 10)"
+        for node in mesh.names() {
+            let about = mesh.node(node).sql(&format!(
+                "(select concat_ws(' ', t, 'of', v.at, v.origin) from mm as t, pgcanon.version(t.xmin, '{node}') as v where id = {id}) \
+                 union all (select concat_ws(' ', 'deleted', v.at, v.origin, d.number) from pgcanon.tombstone as d, \
+                 pgcanon.version(d.xmin, '{node}') as v where key in ('\\x0000001700000004'::bytea || int4send({id}), '')) union all \
+                 (select concat_ws(' ', kind, decision, stored, stored_time, stored_origin, 'from', origin, incoming, incoming_time) \
+                 from pgcanon.conflict where incoming->>'id' = '{id}' order by id)"
             ));
-            said.push_str(&format!("{id} on {node}: {row:?}\n{more}\n"));
+            said.push_str(&format!("{id} on {node}:\n{about}\n"));
         }
     }
     said
