@@ -218,27 +218,16 @@ impl Words<'_> {
 
     /// How the image's version stands to that of a row called `t`.
     fn rank(&self, t: &str, resolve: Resolve) -> Option<String> {
-        let Conflict { prefer, .. } = self.ground.conflict;
-        let word = match resolve {
-            Resolve::First => "first",
-            Resolve::Node => "node",
-            Resolve::Last | Resolve::Error => "last",
+        let (row, there) = (self.row(|at| self.value(at))?, self.row(|at| Some(format!("{t}.{}", self.name(at)?)))?);
+        // A clock that is set back may give two transactions of one node the same time.
+        let bytes = format!("CASE WHEN {row} = {there} THEN 0 WHEN {row} > {there} THEN 1 ELSE -1 END");
+        let Some(at) = self.number else {
+            return Some(format!("COALESCE(NULLIF({}, 0), {bytes})", self.rank_by_time(&self.further(1), t, resolve)));
         };
-        let by_time = |time: &str| {
-            format!(
-                "pgcanon.rank({time}, {}, {t}.xmin, {}, {}, '{word}')",
-                self.further(2),
-                literal(self.ground.peer.as_str()),
-                literal(prefer.as_ref().map_or("", NodeName::as_str)),
-            )
-        };
-        let Some(at) = self.number else { return Some(by_time(&self.further(1))) };
         let (name, value) = (self.name(at)?, self.value(at)?);
         let (greater, less) = if resolve == Resolve::First { ("<", ">") } else { (">", "<") };
-        let (row, there) = (self.row(|at| self.value(at))?, self.row(|at| Some(format!("{t}.{}", self.name(at)?)))?);
-        let bytes = format!("CASE WHEN {row} = {there} THEN 0 WHEN {row} > {there} THEN 1 ELSE -1 END");
         let tie = match self.tells_writers() {
-            true => format!("COALESCE(NULLIF({}, 0), {bytes})", by_time("NULL")),
+            true => format!("COALESCE(NULLIF({}, 0), {bytes})", self.rank_by_time("NULL", t, resolve)),
             false => bytes,
         };
         // NULL is before anything.
@@ -249,6 +238,21 @@ impl Words<'_> {
              WHEN {value} IS NOT NULL AND {t}.{name} IS NULL THEN {some} \
              ELSE {tie} END"
         ))
+    }
+
+    /// The same by the versions alone; without a time only prefer decides.
+    fn rank_by_time(&self, time: &str, t: &str, resolve: Resolve) -> String {
+        let word = match resolve {
+            Resolve::First => "first",
+            Resolve::Node => "node",
+            Resolve::Last | Resolve::Error => "last",
+        };
+        format!(
+            "pgcanon.rank({time}, {}, {t}.xmin, {}, {}, '{word}')",
+            self.further(2),
+            literal(self.ground.peer.as_str()),
+            literal(self.ground.conflict.prefer.as_ref().map_or("", NodeName::as_str)),
+        )
     }
 
     /// All of a row, in bytes that every node makes alike.
@@ -270,7 +274,7 @@ impl Words<'_> {
             // NULL is before anything.
             Some(_) => format!("({n} IS NULL OR d.number >= {n})", n = self.further(4)),
             // One transaction may delete a row and make it anew: then it is there.
-            None => format!("{} < 0", self.rank("d", self.deleting()).unwrap_or_default()),
+            None => format!("{} < 0", self.rank_by_time(&self.further(1), "d", self.deleting())),
         };
         format!(
             "dead AS (SELECT d.number, v.at, v.origin FROM pgcanon.tombstone AS d, {} \
@@ -488,7 +492,7 @@ impl Words<'_> {
             None => {
                 // What comes again of a deletion by itself must not undo what its transaction has made anew.
                 let same = if self.head.extra == Extra::Version { -1 } else { 0 };
-                let rank = self.rank("t", self.deleting())?;
+                let rank = self.rank_by_time(&self.further(1), "t", self.deleting());
                 format!("COALESCE(NULLIF({rank}, 0), {same})")
             }
         };
@@ -572,15 +576,18 @@ impl Words<'_> {
         self.head_of(Op::Upsert, self.tells_versions(), columns)
     }
 
-    /// The same where it is gone: its key, in the order of [`row_key`], and the number of its version.
+    /// The columns that an image of what is gone has behind its key: whoever has a newer row is to tell all of it.
+    fn beside_key(&self) -> impl Iterator<Item = usize> {
+        self.used.iter().copied().filter(|at| !self.is_key(*at))
+    }
+
+    /// The same where it is gone: its key, in the order of [`row_key`], and nothing but the number of its version.
     fn grave_head(&self) -> Option<String> {
-        let mut keys: Vec<ImageColumn> = self.used.iter().filter_map(|at| self.column(*at)).cloned().collect();
-        keys.retain(|column| column.role != ColumnRole::Value);
-        keys.sort_by(|a, b| a.name.cmp(&b.name));
-        keys.iter_mut().for_each(|column| column.role = ColumnRole::Key);
-        let number = self.number.and_then(|at| self.column(at));
-        keys.extend(number.map(|column| ImageColumn { role: ColumnRole::Value, ..column.clone() }));
-        self.head_of(Op::Delete, self.by_time(), keys)
+        let keys = self.used.iter().filter(|at| self.is_key(**at)).filter_map(|at| self.column(*at));
+        let mut columns: Vec<ImageColumn> = keys.map(|c| ImageColumn { role: ColumnRole::Key, ..c.clone() }).collect();
+        columns.sort_by(|a, b| a.name.cmp(&b.name));
+        columns.extend(self.beside_key().filter_map(|at| self.column(at)).cloned());
+        self.head_of(Op::Delete, self.by_time(), columns)
     }
 
     fn head_of(&self, op: Op, version: bool, columns: Vec<ImageColumn>) -> Option<String> {
@@ -604,8 +611,7 @@ impl Words<'_> {
     /// The image of what is gone: `dead` is called `d`.
     fn grave_image(&self) -> Option<String> {
         let field = |oid: u32, len: i32| format!("'\\x{oid:08x}{len:08x}'::pg_catalog.bytea || ");
-        let keys = self.used.iter().filter(|at| self.is_key(**at)).count();
-        let values = keys.checked_add(if self.by_time() { 3 } else { 2 })?;
+        let values = self.used.len().checked_add(if self.by_time() { 3 } else { 1 })?;
         let mut image =
             format!("'\\x{values:08x}'::pg_catalog.bytea || {}'\\x00000000'::pg_catalog.bytea", field(26, 4));
         if self.by_time() {
@@ -616,14 +622,18 @@ impl Words<'_> {
             ));
         }
         image.push_str(&format!(" || {}", self.further(3)));
-        if let Some(at) = self.number {
+        for at in self.beside_key() {
             let oid = self.make.types.get(at)?.oid;
+            let null = format!("'\\x{oid:08x}ffffffff'::pg_catalog.bytea");
+            if self.number != Some(at) {
+                image.push_str(&format!(" || {null}"));
+                continue;
+            }
             let (len, send) = match oid {
                 21 => (2, "pg_catalog.int2send(d.number::pg_catalog.int2)"),
                 23 | 1082 => (4, "pg_catalog.int4send(d.number::pg_catalog.int4)"),
                 _ => (8, "pg_catalog.int8send(d.number)"),
             };
-            let null = format!("'\\x{oid:08x}ffffffff'::pg_catalog.bytea");
             image.push_str(&format!(" || COALESCE({}{send}, {null})", field(oid, len)));
         }
         Some(image)

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::cluster::PG15_BIN;
-use crate::common::{PATIENCE, Pg, eventually, proc, proxy};
+use crate::common::{Pg, eventually, proc, proxy};
 use crate::mesh::{Member, Mesh, server};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -67,7 +67,7 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
     };
     let start = std::time::Instant::now();
     while quiet().is_none() {
-        assert!(start.elapsed() < PATIENCE, "the nodes are not equal:\n{}", differences(mesh));
+        assert!(start.elapsed() < LIMIT, "the nodes are not equal:\n{}", differences(mesh));
         std::thread::sleep(Duration::from_millis(20));
     }
     for node in mesh.names() {
