@@ -179,6 +179,7 @@ struct Policy {
     by_column: bool,
 }
 
+const WRITERS: [&str; 4] = ["a", "b", "c", "d"];
 const SECOND: i64 = 1_000_000;
 
 impl Version {
@@ -337,7 +338,8 @@ fn no_decision_depends_on_arrival_order(policy: &Policy) {
             let kind = *rng.pick(if policy.by_column { &kinds[..4] } else { &kinds });
             // The same moment, and clocks that are ten seconds apart.
             let time = SECOND * *rng.pick(&[50, 50, 60, 40, 45]);
-            let version = Version { time, writer: *rng.pick(&["a", "b", "c", "d"]), kind, n: *rng.pick(&[1, 2, 3]) };
+            let writer: &'static str = rng.pick::<&str>(&WRITERS);
+            let version = Version { time, writer, kind, n: *rng.pick(&[1, 2, 3]) };
             // The peer's own transactions come home a piece at a time.
             let whole = version.writer != "b" || matches!(kind, Kind::Row | Kind::Deletion);
             if whole && !versions.iter().any(|v| (v.time, v.writer) == (time, version.writer)) {
