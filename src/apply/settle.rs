@@ -92,7 +92,7 @@ impl Settled {
             insert: statements(words.write(Act::Insert))?,
             upsert: statements(words.write(Act::Upsert))?,
             update: statements(words.write(Act::Update))?,
-            delete: statements(words.delete().map(|sql| vec![sql]))?,
+            delete: statements(words.delete().map(|sql| vec![words.lock(), sql]))?,
         })
     }
 
@@ -384,7 +384,9 @@ impl Words<'_> {
         let won = format!(
             "won AS (INSERT INTO {table} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {values} \
              WHERE NOT EXISTS (SELECT FROM dead){beaten} \
-             ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {rank} >= 0 RETURNING 1)"
+             ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {rank} >= 0 \
+             RETURNING CASE WHEN t.xmax = 0 THEN {} END)",
+            self.outlives()
         );
         let stands = match rival {
             Some(rival) => format!("(({same}) OR ({rival}))"),
@@ -478,6 +480,31 @@ impl Words<'_> {
         let first = delete(format!("{rival} AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"));
         let second = delete(format!("{same} AND {rank} >= 0 AND {beaten}"));
         Some(vec![first.replacen("WITH ", &format!("WITH {dead}, "), 1), second])
+    }
+
+    /// Whether a row that has been made is dead by now.
+    fn outlives(&self) -> String {
+        let (_, schema, table) = self.table_and_name();
+        let resolve = match (self.number, self.deleting()) {
+            (Some(_), _) => "NULL",
+            (None, Resolve::Node) => "'node'",
+            (None, _) => "'last'",
+        };
+        let Conflict { prefer, .. } = self.ground.conflict;
+        format!(
+            "pgcanon.outlives({schema}, {table}, {}, {}, {}, {}, {}, {}, {resolve})",
+            self.further(3),
+            self.further(1),
+            self.further(2),
+            self.further(4),
+            literal(self.ground.peer.as_str()),
+            literal(prefer.as_ref().map_or("", NodeName::as_str)),
+        )
+    }
+
+    /// Before a deletion looks for its row.
+    fn lock(&self) -> String {
+        format!("SELECT pgcanon.lock_key({})", self.further(3))
     }
 
     /// The statement for a row that is gone.

@@ -151,6 +151,71 @@ fn a_server_without_room_for_another_origin_is_waited_for() {
     assert_eq!(peer.sql("select string_agg(info, ' ' order by id) from t"), "c d a");
 }
 
+/// Microseconds since 2000, by this machine's clock, which is the servers'.
+fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    i64::try_from(now.as_micros()).expect("a while to go") - 946_684_800 * SECOND
+}
+
+/// Waits until somebody waits for a lock.
+async fn somebody_waits(peer: &Peer) {
+    while peer.sql("select count(*) from pg_locks where not granted") == "0" {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One transaction, which waits for what is open on the peer until that is committed; again, where it has to be tried again.
+async fn meanwhile(peer: &Peer, from: &mut From, time: i64, entries: &[Entry], commit: impl AsyncFnOnce()) {
+    let committed = async {
+        somebody_waits(peer).await;
+        commit().await;
+    };
+    let (brought, ()) = tokio::join!(from.brings(time, entries), committed);
+    match brought {
+        Ok(()) => {}
+        Err(ApplyError::Retry(_)) => {
+            from.applier.rollback().await.expect("a rollback");
+            from.ord -= 1;
+            from.brings(time, entries).await.expect("the second time");
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_row_that_is_deleted_while_a_change_waits_for_it_stays_dead() {
+    let peer = peer("", LAST);
+    run(async {
+        let mut a = From::node(&peer, "a", LAST).await;
+        let mut c = From::node(&peer, "c", LAST).await;
+        let before = now();
+        a.brings(before - SECOND, &[row(1, "old", None)]).await.expect("a row");
+        // By a client: its proxy notes the deletion in the same transaction.
+        let mut client = peer.session();
+        client.ok(
+            "begin; delete from t; insert into pgcanon.tombstone (nsp_name, table_name, key) values ('public', 't', \
+                   '\\x0000001700000004'::bytea || int4send(1))",
+        );
+        meanwhile(&peer, &mut a, before, &[row(1, "late", None)], async || drop(client.ok("commit"))).await;
+        assert_eq!(peer.sql("select count(*) from t"), "0");
+        // By another node, where there is no row yet.
+        c.ord += 1;
+        c.applier.begin(Mode::default()).expect("begin");
+        c.applier.source(place(1, c.ord)).expect("a source");
+        c.applier.as_of(Some(CommitTime(before + SECOND))).expect("a time");
+        let deletion = gone(2, None);
+        let to = c.applier.destination(&deletion.head).expect("a destination");
+        c.applier.entry(&to, &deletion).await.expect("a deletion");
+        c.applier.settle().await.expect("nothing is on its way");
+        let commit = async || {
+            c.applier.commit().await.expect("commit");
+            c.applier.settle().await.map(drop).expect("settle");
+        };
+        meanwhile(&peer, &mut a, before, &[row(2, "late", None)], commit).await;
+    });
+    assert_eq!(peer.sql("select count(*) from t"), "0");
+}
+
 /// A change of one transaction on one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {

@@ -86,3 +86,29 @@ LANGUAGE sql STABLE AS $$
     LEFT JOIN pg_catalog.pg_replication_origin AS o
         ON o.roident OPERATOR(pg_catalog.=) v.roident AND pg_catalog.starts_with(o.roname, 'pgcanon:')
 $$;
+
+-- Refuses what brings a row back that was deleted while it waited for its place: another session's deletion was not to be seen
+-- when it was looked for. Deletions that find no row to wait for take the same lock first.
+CREATE FUNCTION pgcanon.outlives(nsp text, tab text, row_key bytea, at timestamptz, origin text, row_number int8, node text,
+    prefer text, resolve text) RETURNS int4
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pgcanon.lock_key(row_key);
+    IF EXISTS (
+        SELECT FROM pgcanon.tombstone AS d
+        WHERE d.key OPERATOR(pg_catalog.=) ANY (ARRAY[row_key, '']) AND d.table_name OPERATOR(pg_catalog.=) tab
+            AND d.nsp_name OPERATOR(pg_catalog.=) nsp AND CASE WHEN resolve IS NULL
+                THEN row_number IS NULL OR d.number OPERATOR(pg_catalog.>=) row_number
+                ELSE pgcanon.rank(at, origin, d.xmin, node, prefer, resolve) OPERATOR(pg_catalog.<) 0 END)
+    THEN
+        RAISE EXCEPTION 'the row has been deleted meanwhile' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN 1;
+END $$;
+
+-- There are not so many of these locks that a long transaction could use them up.
+CREATE FUNCTION pgcanon.lock_key(row_key bytea) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+    SELECT pg_catalog.pg_advisory_xact_lock(1885823842,
+        pg_catalog.get_byte(row_key, pg_catalog.octet_length(row_key) OPERATOR(pg_catalog.-) 1))
+$$;
