@@ -15,7 +15,8 @@ use crate::settle::{console, equal, join, mesh, part};
 const STEPS: usize = 4;
 const OPS: usize = 4;
 
-const TABLE: &str = "create table mm (id int primary key, info text, n int)";
+const TABLE: &str =
+    "create table mm (id int primary key, info text, n int); create table other (id int primary key, n int)";
 
 /// What happens in a pause: which of the nodes hear of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,14 +131,19 @@ fn listen(mesh: &Mesh, pause: Pause) {
     }
 }
 
-fn converges(names: &[&'static str], conflict: &str, backwards: bool, patterns: usize) {
+/// Nodes that hear of each other, and can be told that they do not.
+fn ready(names: &[&'static str], conflict: &str) -> Mesh {
     let mesh = mesh(names, TABLE, conflict);
-    let model = Model::new(names.len(), patterns);
-    // Until all are there to be told that they do not hear each other.
     for name in names {
-        mesh.client(name).ok(&format!("insert into other values ({}, '')", name.as_bytes()[0]));
+        mesh.client(name).ok(&format!("insert into other values (-{}, 0)", name.as_bytes()[0]));
     }
     equal(&mesh);
+    mesh
+}
+
+fn converges(names: &[&'static str], conflict: &str, backwards: bool, patterns: usize) {
+    let mesh = ready(names, conflict);
+    let model = Model::new(names.len(), patterns);
     for (number, pattern) in model.patterns.iter().enumerate() {
         eprintln!("{conflict}: {pattern:?}");
         part(&mesh);
@@ -196,4 +202,37 @@ fn a_preferred_node_of_three() {
 #[test]
 fn a_column_that_runs_backwards_on_three() {
     converges(&["a", "b", "c"], "{ resolve = \"last\", by = \"column:n\", prefer = \"c\" }", true, 2);
+}
+
+#[test]
+fn additions_of_three_are_all_there_without_a_policy() {
+    let names = ["a", "b", "c"];
+    let (mesh, model) = (ready(&names, LAST), Model::new(3, 6));
+    let schedules: Vec<Schedule> = power(&[0, 1, 2]);
+    mesh.client("a").ok(&format!("insert into other select i, 0 from generate_series(0, {}) i", schedules.len() - 1));
+    for (round, pattern) in (1..).zip(&model.patterns) {
+        eprintln!("{pattern:?}");
+        equal(&mesh);
+        part(&mesh);
+        for at in 0..STEPS {
+            for (node, name) in names.iter().enumerate() {
+                let here = schedules.iter().enumerate().filter(|(_, schedule)| schedule[at] == node);
+                let add = |id| {
+                    format!("update other set n = n + {} where id = {id};", 10_i32.pow(u32::try_from(at).expect("few")))
+                };
+                let additions: String = here.map(|(id, _)| add(id)).collect();
+                mesh.client(name).ok(&format!("begin; {additions} commit"));
+            }
+            if let Some(pause) = pattern.get(at) {
+                listen(&mesh, *pause);
+            }
+        }
+        join(&mesh);
+        equal(&mesh);
+        for name in names {
+            let sums = mesh.node(name).sql("select distinct n from other where id >= 0");
+            assert_eq!(sums, (1111 * round).to_string(), "{name}");
+        }
+    }
+    mesh.assert_without_conflict();
 }
