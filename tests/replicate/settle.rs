@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::cluster::PG15_BIN;
 use crate::common::{Pg, eventually, proc, proxy};
@@ -25,10 +25,18 @@ pub(crate) fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh
     )
 }
 
+/// Once the node's proxy is there to do it.
 pub(crate) fn console(mesh: &Mesh, node: &str, sql: &str) {
-    let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
-    let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
-    assert!(output.status.success(), "{output:?}");
+    let start = Instant::now();
+    loop {
+        let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
+        let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
+        if output.status.success() {
+            return;
+        }
+        assert!(start.elapsed() < LIMIT, "{output:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Nobody hears anybody.
@@ -65,7 +73,7 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
             .collect();
         (echoes && all.windows(2).all(|two| two[0] == two[1])).then_some(())
     };
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while quiet().is_none() {
         assert!(start.elapsed() < LIMIT, "the nodes are not equal:\n{}", differences(mesh));
         std::thread::sleep(Duration::from_millis(20));
@@ -263,7 +271,7 @@ fn three_masters(conflict: &str, meanwhile: impl FnOnce(&Mesh)) {
         }
         meanwhile(&mesh);
     });
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     equal(&mesh);
     let conflicts: Vec<String> =
         NODES.iter().map(|n| mesh.node(n).sql("select count(*) from pgcanon.conflict")).collect();
