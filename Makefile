@@ -27,8 +27,9 @@ soak:
 	tests/setup
 	LARGE_MIB=1024 cargo test --release --locked --test capture a_large_transaction
 	FAULT_KILLS=100 cargo test --release --locked --test faults -- --nocapture b8 exactly_once
-	# Three masters of every row, each scenario for two minutes.
-	SETTLE_SECONDS=120 cargo test --release --locked --test replicate -- --nocapture --test-threads=1 settle::c
+	VERSION_SETS=250 cargo test --release --locked --test apply no_order
+	SETTLE_SECONDS=120 cargo test --release --locked --test replicate -- --nocapture --test-threads 1 by_chance c1_ c2_ c3_ c4_
+	CONVERGE_ALL=1 cargo test --release --locked --test replicate -- --nocapture --test-threads 1 converge::
 
 # The fuzz targets for longer.
 fuzz:

@@ -10,6 +10,7 @@ use super::repeats::Repeats;
 use super::route::{Destination, Route};
 use super::session::{self, Ready};
 use super::shape::{Shape, Statement};
+use super::stamp::{self, Stamps};
 use super::texts::Truncating;
 use crate::config::{NodeName, TableName, Triggers};
 use crate::journal::entry::{Head, Lane, Op};
@@ -52,7 +53,6 @@ pub(super) const ASIDE: (u32, &str) =
 pub(super) const EARLY: (u32, &str) = (6, "INSERT INTO pgcanon.early (origin, xid) VALUES ($1, $2)");
 pub(super) const IN_TURN: (u32, &str) =
     (7, "DELETE FROM pgcanon.early WHERE origin OPERATOR(pg_catalog.=) $1 AND xid OPERATOR(pg_catalog.=) $2");
-const AS_OF: (u32, &str) = (8, "SELECT pg_catalog.pg_replication_origin_xact_setup('0/1', $1)");
 pub(super) const TIMESTAMPTZ: u32 = 1184;
 const OWN: u32 = 16;
 
@@ -86,7 +86,7 @@ pub struct Applier {
     /// Triggers are off.
     replica: bool,
     /// The peer notes whose each commit is, and as of when.
-    pub(super) keeps_times: bool,
+    pub(super) stamps: Option<Stamps>,
     pub(super) open: Option<Open>,
 }
 
@@ -105,6 +105,8 @@ pub(super) struct Open {
     pub(super) copying: bool,
     /// When what is being applied was committed on its node.
     pub(super) time: Option<CommitTime>,
+    /// Where it is a version that another node wrote, perhaps: that one, and when.
+    pub(super) version: Option<(CommitTime, String)>,
 }
 
 // === impl Applier ===
@@ -123,9 +125,9 @@ impl Applier {
     ) -> Result<Self, ApplyError> {
         let mut line = Line::new(stream);
         let Ready { progress, skips_triggers, user } = session::ready(&mut line, origin, alone).await?;
-        let keeps_times = match route.goes_by_time().filter(|_| alone) {
-            Some(timed) => session::keep_times(&mut line, origin, timed).await?,
-            None => false,
+        let stamps = match route.goes_by_time().filter(|_| alone) {
+            Some(timed) => stamp::keep_times(&mut line, origin, timed).await?,
+            None => None,
         };
         Ok(Self {
             line,
@@ -144,7 +146,7 @@ impl Applier {
             prepared: HashSet::new(),
             next_id: OWN,
             replica: false,
-            keeps_times,
+            stamps,
             open: None,
         })
     }
@@ -199,6 +201,7 @@ impl Applier {
             truncating: None,
             copying: false,
             time: None,
+            version: None,
         });
         Ok(())
     }
@@ -215,19 +218,14 @@ impl Applier {
 
     /// Whether every source transaction needs a target transaction of its own, as of its own time.
     pub fn keeps_times(&self) -> bool {
-        self.keeps_times
+        self.stamps.is_some()
     }
 
     /// When the source transaction was committed; as of then the peer's is, too. To be called before its entries.
     pub fn as_of(&mut self, time: Option<CommitTime>) -> Result<(), ApplyError> {
-        self.opened()?.time = time;
-        match time.filter(|_| self.keeps_times) {
-            Some(time) => {
-                self.own(AS_OF, &[TIMESTAMPTZ], &[Param::binary(&time.0.to_be_bytes())], Expect::Done);
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        let open = self.opened()?;
+        (open.time, open.version) = (time, None);
+        Ok(())
     }
 
     /// Only so many pieces of the source transaction are applied by now.
@@ -286,8 +284,13 @@ impl Applier {
     pub async fn commit(&mut self) -> Result<(), ApplyError> {
         self.line.check()?;
         self.end_of_source()?;
-        let open = self.opened()?;
+        let open = self.open.as_mut().ok_or(ApplyError::Misuse("no transaction is open"))?;
         let at = open.stays.or(open.source).ok_or(ApplyError::Misuse("a commit of nothing"))?;
+        let (time, writer) = match open.version.take() {
+            Some((time, writer)) => (Some(time), writer),
+            None => (open.time, self.origin.to_string()),
+        };
+        self.stamp(time, &writer);
         self.end(at).await
     }
 
@@ -335,6 +338,9 @@ impl Applier {
         self.line.recover().await?;
         self.count_commits();
         self.sent.clear();
+        if let Some(stamps) = &mut self.stamps {
+            stamps.forget();
+        }
         // What the peer has prepared of what was sent is not known, and its tables may have changed.
         self.forget();
         if self.replica {

@@ -114,6 +114,8 @@ impl From<Rejection> for ApplyError {
             }
             Some("40") => Self::Retry(Box::new(rejection)),
             _ if matches!(state, "55P03" | "57014") => Self::Retry(Box::new(rejection)),
+            // The session that had it ends just now: of what we say for ourselves, this can be about nothing but an origin.
+            _ if state == "55006" && rejection.at.is_none() => Self::Retry(Box::new(rejection)),
             // Of a connection, this says that a value is not of the form that the peer knows.
             Some("08") if state == "08P01" => Self::Rejected(Box::new(rejection)),
             Some("08" | "53" | "57" | "58") => Self::Unable(Box::new(rejection)),
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn what_may_pass_by_itself_is_told_from_what_stays() {
         let class = |state: &str| ApplyError::from(Rejection::own(state, "", None));
-        for state in ["40001", "40P01", "55P03", "57014"] {
+        for state in ["40001", "40P01", "55P03", "57014", "55006"] {
             assert!(matches!(class(state), ApplyError::Retry(_)), "{state}");
         }
         for state in ["53100", "53200", "58030", "57000", "08006"] {

@@ -17,6 +17,7 @@ mod rows;
 mod session;
 mod settle;
 mod shape;
+mod stamp;
 mod text;
 mod texts;
 

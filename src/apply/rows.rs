@@ -109,7 +109,7 @@ impl Applier {
         let peer = self.route().peer().clone();
         let ground = match &to.conflict {
             Some(conflict) => {
-                Some(Ground { conflict, peer: &peer, keeps_times: self.keeps_times, rivals: self.rivals(to).await? })
+                Some(Ground { conflict, peer: &peer, keeps_times: self.keeps_times(), rivals: self.rivals(to).await? })
             }
             None => None,
         };

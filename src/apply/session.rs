@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use super::error::{ApplyError, Rejection};
 use super::line::{Line, Param};
-use super::route::Timed;
 use super::shape::TEXT_ARRAY;
 use crate::config::NodeName;
 use crate::journal::{Progress, TickId};
@@ -79,46 +78,6 @@ pub fn lock(purpose: &str, node: &NodeName) -> i64 {
     let mut hasher = blake3::Hasher::new_derive_key(purpose);
     hasher.update(node.as_str().as_bytes()).finalize_xof().fill(&mut hash);
     i64::from_be_bytes(hash)
-}
-
-/// Has the peer note of every commit of this session whose it is, and as of when. Whether it does.
-pub(super) async fn keep_times(line: &mut Line, origin: &NodeName, timed: Timed) -> Result<bool, ApplyError> {
-    let rows =
-        line.query("SELECT pg_catalog.current_setting('track_commit_timestamp') OPERATOR(pg_catalog.=) 'on'", &[], &[]);
-    if !rows.await?.first().and_then(|row| row.first()).is_some_and(is_true) {
-        if timed == Timed::InTies {
-            return Ok(false);
-        }
-        let message =
-            "rules go by the time of the commit, which the peer does not keep: track_commit_timestamp is off there";
-        let mut rejection = Rejection::own("55000", message.to_owned(), None);
-        rejection.hint = Some("ALTER SYSTEM SET track_commit_timestamp = on, and restart that server".to_owned());
-        return Err(ApplyError::Rejected(Box::new(rejection)));
-    }
-    // All databases of a server share them.
-    let sql =
-        "SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()";
-    let rows = line.query(sql, &[], &[]).await?;
-    let Some([Some(database)]) = rows.first().map(Vec::as_slice) else { return Err(odd("its database")) };
-    let name = format!("pgcanon:{database}:{origin}");
-    let params = [Param::text(&name)];
-    let create =
-        "SELECT pg_catalog.pg_replication_origin_create($1) WHERE pg_catalog.pg_replication_origin_oid($1) IS NULL";
-    line.query(create, &[25], &params).await.map_err(explain_times)?;
-    line.query("SELECT pg_catalog.pg_replication_origin_session_setup($1)", &[25], &params)
-        .await
-        .map_err(explain_times)?;
-    Ok(true)
-}
-
-/// Says what to do where the role may not do that.
-fn explain_times(error: ApplyError) -> ApplyError {
-    let ApplyError::Rejected(mut rejection) = error else { return error };
-    if rejection.sqlstate == "42501" {
-        rejection.hint =
-            Some("run `pgcanon init` as a superuser of that node, which lets pgcanon_apply use them".to_owned());
-    }
-    ApplyError::Rejected(rejection)
 }
 
 /// Makes a new session ready to apply what comes from `origin`, `alone` or beside the one that is.

@@ -9,6 +9,7 @@ use crate::catalog::{ControlError, ControlSettings, server_words};
 use crate::cluster::clocks::clock_ahead;
 use crate::cluster::init::APPLY_ROLE;
 use crate::cluster::keys::{self, Fed, Keys};
+use crate::cluster::origins::too_little_room;
 use crate::config::{Auth, Config, Peer};
 use crate::session::{Settings, listens_beyond_this_machine, liveness};
 use crate::wire::tls::TlsError;
@@ -94,7 +95,7 @@ async fn check_peer(
             findings.push(Fine(format!("peer {}: takes changes from role {role}", peer.name)));
             check_keys(peer, &client, keys, findings).await;
             if config.tables.iter().any(|rule| rule.settles().is_some()) {
-                findings.push(versions(&format!("peer {}", peer.name), &client, config).await);
+                findings.extend(versions(&format!("peer {}", peer.name), &client, config).await);
             }
         }
         Err(finding) => findings.push(finding),
@@ -153,7 +154,7 @@ async fn check_tables(client: &Client, config: &Config, findings: &mut Vec<Findi
     };
     findings.push(triggers(&catalog));
     if config.tables.iter().any(|rule| rule.settles().is_some()) {
-        findings.push(versions("this node", client, config).await);
+        findings.extend(versions("this node", client, config).await);
     }
     keys::here(client, &catalog).await.unwrap_or_else(|e| {
         findings.push(Failed(format!("sequences: {}", server_words(&e))));
@@ -162,15 +163,20 @@ async fn check_tables(client: &Client, config: &Config, findings: &mut Vec<Findi
 }
 
 /// Whether a node's server can tell versions of rows apart, as the rules ask (§8).
-async fn versions(node: &str, client: &Client, config: &Config) -> Finding {
-    match (keeps_times(client, &config.tables).await, clock_ahead(client).await) {
+async fn versions(node: &str, client: &Client, config: &Config) -> Vec<Finding> {
+    let version = match (keeps_times(client, &config.tables).await, clock_ahead(client).await) {
         (Err(e), _) | (_, Err(e)) => Failed(format!("{node}: {}", server_words(&e))),
         (Ok(Err(e)), _) => Failed(format!("{node}: {e}")),
         (_, Ok(Some(ahead))) => Warning(format!(
             "{node}: its clock is {ahead:.1} s from this machine's: conflicts that are settled by time end as the clocks say"
         )),
         (Ok(Ok(())), Ok(None)) => Fine(format!("{node}: tells versions of rows apart, where conflicts are settled")),
-    }
+    };
+    let room = match too_little_room(client, config).await {
+        Err(e) => Some(Failed(format!("{node}: {}", server_words(&e)))),
+        Ok(room) => room.map(|room| Warning(format!("{node}: {room}"))),
+    };
+    [version].into_iter().chain(room).collect()
 }
 
 /// Whether the rules say what becomes of triggers (§6).

@@ -6,4 +6,5 @@ mod clocks;
 pub mod demo;
 pub mod init;
 mod keys;
+mod origins;
 mod sequences;

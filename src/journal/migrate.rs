@@ -39,8 +39,14 @@ pub const TABLES: &[&str] = &[
 pub const VIEWS: &[&str] = &["sync_err_rec"];
 
 /// Its functions.
-pub const FUNCTIONS: &[&str] =
-    &["own_changes()", "before_own_changes()", "rank(timestamptz, text, xid, text, text, text)", "version(xid, text)"];
+pub const FUNCTIONS: &[&str] = &[
+    "own_changes()",
+    "before_own_changes()",
+    "rank(timestamptz, text, xid, text, text, text)",
+    "version(xid, text)",
+    "outlives(text, text, bytea, timestamptz, text, int8, text, text, text)",
+    "lock_key(bytea)",
+];
 
 /// The version that this program works with.
 #[must_use]

@@ -10,3 +10,4 @@ mod made;
 mod nodes;
 mod once;
 mod site;
+mod versions;

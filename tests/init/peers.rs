@@ -6,6 +6,7 @@ use crate::{Site, on_15_and_18, sql};
 on_15_and_18! {
     check_tells_whether_a_peer_takes_changes,
     check_warns_where_two_nodes_hand_out_the_same_keys,
+    check_warns_where_a_peer_has_no_room_for_all_origins,
 }
 
 fn check_tells_whether_a_peer_takes_changes(cluster: &Cluster) {
@@ -90,4 +91,43 @@ fn check_warns_where_two_nodes_hand_out_the_same_keys(cluster: &Cluster) {
     on("b", "alter table bestellung alter id drop default; drop sequence bestellung_id_seq");
     let out = a.run("check", &[]).code(0);
     assert!(!out.contains("same keys") && !out.contains("other keys"), "{out}");
+}
+
+fn check_warns_where_a_peer_has_no_room_for_all_origins(cluster: &Cluster) {
+    cluster.psql("create database there");
+    cluster.psql("create role canon login");
+    Site::new(cluster, "user=postgres dbname=there", "").init(&[]).code(0);
+    cluster.psql("grant pgcanon_apply to canon");
+    let with_peers = |peers: &[&str], conflict: &str| {
+        let peer = |name: &&str| {
+            let connect = format!("host=127.0.0.1 port={} dbname=there user=canon", cluster.port());
+            format!("[[peer]]\nname = \"{name}\"\nconnect = \"{connect}\"\n")
+        };
+        let peers: String = peers.iter().map(peer).collect();
+        let rules = format!("{peers}[[table]]\nname = \"public.*\"\n{conflict}\n");
+        Site::new(cluster, "user=postgres dbname=postgres", &rules)
+    };
+    let setting = match cluster.psql("select current_setting('server_version_num')::int >= 180000").as_str() {
+        "t" => "max_active_replication_origins",
+        _ => "max_replication_slots",
+    };
+    let told = |needs: i64| {
+        format!(
+            "{setting} is 10, and 4 nodes that settle conflicts need {needs} (with those that others have made there), or \
+             changes will wait for room: ALTER SYSTEM SET {setting} = {needs}, and restart that server\n"
+        )
+    };
+    // The server keeps no times, which is a failure of its own.
+    let timed = "conflict = { resolve = \"last\" }";
+    let out = with_peers(&["b", "c", "d"], timed).run("check", &[]).code(1);
+    assert!(out.contains(&format!("warning peer d: {}", told(12))), "{out}");
+    assert!(out.contains(&format!("warning this node: {}", told(12))), "{out}");
+    cluster.psql("select pg_replication_origin_create('of another')");
+    let out = with_peers(&["b", "c", "d"], timed).run("check", &[]).code(1);
+    assert!(out.contains(&told(13)), "{out}");
+    let out = with_peers(&["b", "c"], timed).run("check", &[]).code(1);
+    assert!(!out.contains(setting), "{out}");
+    let by_column = "conflict = { resolve = \"last\", by = \"column:n\" }";
+    let out = with_peers(&["b", "c", "d"], by_column).run("check", &[]).code(0);
+    assert!(!out.contains(setting), "{out}");
 }

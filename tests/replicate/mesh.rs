@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::common::node::{Node, Plan};
 use crate::common::session::Session;
 use crate::common::settle::{last_place, reached};
@@ -127,6 +129,14 @@ impl Mesh {
     pub(crate) fn node(&self, name: &str) -> &Node {
         let found = self.nodes.iter().find(|(n, _)| n == name);
         &found.unwrap_or_else(|| panic!("no node {name}")).1
+    }
+
+    /// A node's proxy, which is gone or is to go, and another one in its place.
+    pub(crate) fn restart(&mut self, name: &str) {
+        let node = self.nodes.iter_mut().find(|(n, _)| n == name).map(|(_, node)| node).expect("a node");
+        node.proxy.signal(Signal::KILL);
+        node.proxy.wait_exit();
+        node.proxy = node.second_proxy();
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {

@@ -1,8 +1,9 @@
 //! Conflicts that end the same everywhere (§8): nodes change the same rows while they cannot hear each other, and are equal
 //! afterwards.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::cluster::PG15_BIN;
 use crate::common::{Pg, eventually, proc, proxy};
@@ -24,10 +25,18 @@ pub(crate) fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh
     )
 }
 
+/// Once the node's proxy is there to do it.
 pub(crate) fn console(mesh: &Mesh, node: &str, sql: &str) {
-    let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
-    let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
-    assert!(output.status.success(), "{output:?}");
+    let start = Instant::now();
+    loop {
+        let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
+        let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
+        if output.status.success() {
+            return;
+        }
+        assert!(start.elapsed() < LIMIT, "{output:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Nobody hears anybody.
@@ -64,11 +73,40 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
             .collect();
         (echoes && all.windows(2).all(|two| two[0] == two[1])).then_some(())
     };
-    eventually("all nodes to be equal", quiet);
+    let start = Instant::now();
+    while quiet().is_none() {
+        assert!(start.elapsed() < LIMIT, "the nodes are not equal:\n{}", differences(mesh));
+        std::thread::sleep(Duration::from_millis(20));
+    }
     for node in mesh.names() {
         assert_eq!(mesh.node(node).sql("select count(*) from pgcanon.error_queue"), "0", "{node}");
     }
     rows(mesh, "a")
+}
+
+/// Some rows that are not the same everywhere, with their versions, deletions, and what was decided about them.
+fn differences(mesh: &Mesh) -> String {
+    let table = |node: &str| -> BTreeMap<String, String> {
+        let rows = mesh.node(node).direct().ok("select id, t::text from mm as t").rows();
+        rows.into_iter().map(|row| (row[0].clone().unwrap_or_default(), row[1].clone().unwrap_or_default())).collect()
+    };
+    let tables: Vec<_> = mesh.names().map(table).collect();
+    let ids: BTreeSet<&String> = tables.iter().flat_map(BTreeMap::keys).collect();
+    let differ = ids.into_iter().filter(|id| tables.windows(2).any(|two| two[0].get(*id) != two[1].get(*id)));
+    let mut said = String::new();
+    for id in differ.take(5) {
+        for node in mesh.names() {
+            let about = mesh.node(node).sql(&format!(
+                "(select concat_ws(' ', t, 'of', v.at, v.origin) from mm as t, pgcanon.version(t.xmin, '{node}') as v where id = {id}) \
+                 union all (select concat_ws(' ', 'deleted', v.at, v.origin, d.number) from pgcanon.tombstone as d, \
+                 pgcanon.version(d.xmin, '{node}') as v where key in ('\\x0000001700000004'::bytea || int4send({id}), '')) union all \
+                 (select concat_ws(' ', kind, decision, stored, stored_time, stored_origin, 'from', origin, incoming, incoming_time) \
+                 from pgcanon.conflict where incoming->>'id' = '{id}' order by id)"
+            ));
+            said.push_str(&format!("{id} on {node}:\n{about}\n"));
+        }
+    }
+    said
 }
 
 const LAST: &str = "{ resolve = \"last\", by = \"commit_time\", prefer = \"b\" }";
@@ -247,7 +285,7 @@ fn three_masters(conflict: &str, meanwhile: impl FnOnce(&Mesh)) {
         }
         meanwhile(&mesh);
     });
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     equal(&mesh);
     let conflicts: Vec<String> =
         NODES.iter().map(|n| mesh.node(n).sql("select count(*) from pgcanon.conflict")).collect();

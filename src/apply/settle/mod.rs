@@ -74,7 +74,7 @@ impl Settled {
             insert: statements(words.write(Act::Insert))?,
             upsert: statements(words.write(Act::Upsert))?,
             update: statements(words.write(Act::Update))?,
-            delete: statements(words.delete().map(|one| vec![one]))?,
+            delete: statements(words.delete())?,
         })
     }
 
@@ -105,14 +105,15 @@ impl Applier {
         let (time, origin) = match head.extra {
             Extra::Version => {
                 let told = image.values.first().and_then(row_number).map(CommitTime);
-                // As of then the peer has it, too.
-                self.as_of(told)?;
                 let origin = image.values.get(1).and_then(|v| v.bytes);
-                (told, origin.map_or(own, |name| String::from_utf8_lossy(name).into_owned()))
+                let origin = origin.map_or(own, |name| String::from_utf8_lossy(name).into_owned());
+                // As of then the peer has it, too, and of that node.
+                self.opened()?.version = told.map(|told| (told, origin.clone()));
+                (told, origin)
             }
             _ => (self.opened()?.time, own),
         };
-        if self.keeps_times && time.is_none() {
+        if self.keeps_times() && time.is_none() {
             let message = "it is not known when this was committed: track_commit_timestamp was off on its node";
             return Err(self.line.fail(Rejection::own("55000", message.to_owned(), at)));
         }

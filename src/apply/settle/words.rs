@@ -139,7 +139,9 @@ impl<'a> Words<'a> {
         let won = format!(
             "won AS (INSERT INTO {table} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {values} \
              WHERE NOT EXISTS (SELECT FROM dead){beaten} \
-             ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {rank} >= 0 RETURNING 1)"
+             ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {rank} >= 0 \
+             RETURNING CASE WHEN t.xmax = 0 THEN {} END)",
+            self.outlives()
         );
         let stands = match rival {
             Some(rival) => format!("(({same}) OR ({rival}))"),
@@ -150,7 +152,12 @@ impl<'a> Words<'a> {
             Some(_) => String::new(),
             None => format!(" AND NOT ({} = v.at AND {} = {})", self.told(Told::Time), self.row(), self.row_of_table()),
         };
-        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {rank} < 0{other}"));
+        let mut loses = format!("{rank} < 0");
+        if self.ground.conflict.resolve == Resolve::First {
+            // It is dead, and who sent it does not know what came after, perhaps.
+            loses = format!("({loses} OR {same} AND EXISTS (SELECT FROM dead))");
+        }
+        let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {loses}{other}"));
         let lost = self.record(
             match act {
                 Act::Insert => {
@@ -183,17 +190,19 @@ impl<'a> Words<'a> {
         let and = if won_over.is_empty() { "" } else { " UNION ALL " };
         all.push(format!(
             "WITH {dead}, {won}, {was}{here}, told AS ({INTO_CONFLICT} {lost}{and}{won_over}) \
-             INSERT INTO pgcanon.echo (head, image) SELECT {}, h.image FROM here AS h \
-             UNION ALL SELECT {}, {} FROM dead AS d WHERE NOT EXISTS (SELECT FROM won)",
-            self.row_head()?,
+             INSERT INTO pgcanon.echo (head, image, nsp_name, table_name, key) \
+             SELECT {}, {}, NULL, NULL, NULL::pg_catalog.bytea FROM dead AS d WHERE NOT EXISTS (SELECT FROM won) \
+             UNION ALL SELECT {}, h.image, NULL, NULL, NULL FROM here AS h{}",
             self.grave_head()?,
-            self.grave_image()
+            self.grave_image(),
+            self.row_head()?,
+            self.again()?.unwrap_or_default()
         ));
         Ok(all)
     }
 
-    /// The statement for a row that is gone.
-    pub(super) fn delete(&self) -> Result<String, EncodeError> {
+    /// The statements for a row that is gone: before it is looked for, it is locked.
+    pub(super) fn delete(&self) -> Result<Vec<String>, EncodeError> {
         let same = self.same_key();
         let rank = match &self.number {
             Some(Column { name, value, .. }) => {
@@ -202,28 +211,38 @@ impl<'a> Words<'a> {
             None => {
                 // What comes again of a deletion by itself must not undo what its transaction has made anew.
                 let same = if self.head.extra == Extra::Version { -1 } else { 0 };
-                format!(
-                    "CASE {} WHEN 0 THEN {same} \
-                     WHEN 1 THEN CASE (pgcanon.version(t.xmin, {})).at WHEN {} THEN -1 ELSE 1 END ELSE -1 END",
-                    self.rank("t", self.deleting()),
-                    literal(self.ground.peer.as_str()),
-                    self.told(Told::Time)
-                )
+                let rank = self.rank_by_time(&self.told(Told::Time), "t", self.deleting());
+                format!("COALESCE(NULLIF({rank}, 0), {same})")
             }
         };
-        Ok(format!(
-            "WITH gone AS (DELETE FROM {} AS t WHERE {same} AND {rank} >= 0 RETURNING 1), {}, \
+        let key = self.told(Told::Key);
+        let (stale, loses) = match self.ground.conflict.resolve {
+            Resolve::Last | Resolve::Error => (String::new(), " WHERE NOT EXISTS (SELECT FROM here)"),
+            // What its transaction has made itself is not to go out again. And rows that come later may be weaker than the one
+            // that stands, and are no less dead for that.
+            _ => (
+                format!(
+                    "stale AS (DELETE FROM pgcanon.echo AS e USING gone AS g \
+                     WHERE g.own AND (e.nsp_name, e.table_name, e.key) = ({}, {key})), ",
+                    self.schema_and_name()
+                ),
+                "",
+            ),
+        };
+        let delete = format!(
+            "WITH gone AS (DELETE FROM {} AS t WHERE {same} AND {rank} >= 0 \
+                 RETURNING t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid AS own), {}, {stale}\
              told AS ({INTO_CONFLICT} {}), \
-             grave AS ({INTO_TOMBSTONE} SELECT {}, {}, {} WHERE NOT EXISTS (SELECT FROM here)) \
+             grave AS ({INTO_TOMBSTONE} SELECT {}, {key}, {}{loses}) \
              INSERT INTO pgcanon.echo (head, image) SELECT {}, h.image FROM here AS h",
             self.table,
             self.here(&format!("{same} AND NOT EXISTS (SELECT FROM gone)")),
             self.record("'delete_differs'", "'kept'", "h", "here AS h"),
             self.schema_and_name(),
-            self.told(Told::Key),
             self.told(Told::Number),
             self.row_head()?,
-        ))
+        );
+        Ok(vec![format!("SELECT pgcanon.lock_key({key})"), delete])
     }
 
     /// Rows that have values of other unique keys go where the image wins against all of them; where it does not, the row of
@@ -250,31 +269,94 @@ impl<'a> Words<'a> {
         [format!("WITH {}, {first}", self.dead()), format!("WITH {second}")]
     }
 
+    /// Where the image has won though nodes may know more than they tell, and the end would hang on the order of what they
+    /// hear: it goes out again. Over a newer row, as who wrote that may have known the image; and, where rows are not as
+    /// strong as they are new, over the deletion of another node, as it has been beaten elsewhere by what is deleted, perhaps.
+    fn again(&self) -> Result<Option<String>, EncodeError> {
+        let (table, key) = (self.schema_and_name(), self.told(Told::Key));
+        let newer = match (&self.number, self.ground.conflict.resolve) {
+            (_, Resolve::Last | Resolve::Error) | (Some(_), Resolve::Node) => return Ok(None),
+            (Some(Column { name, value, .. }), Resolve::First) => format!("t.{name} > {value}"),
+            (None, _) => format!("v.at > {}", self.told(Told::Time)),
+        };
+        let mut why = vec![
+            format!("SELECT FROM {} AS t, {} WHERE {} AND {newer}", self.table, self.version("t"), self.same_key()),
+            // The transaction has said so of this row before.
+            format!("SELECT FROM pgcanon.echo AS e WHERE (e.nsp_name, e.table_name, e.key) = ({table}, {key})"),
+        ];
+        if self.ground.conflict.resolve == Resolve::First {
+            why.push(format!(
+                "SELECT FROM {} AS d, {} WHERE v.origin IS DISTINCT FROM {} \
+                 AND NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {} = 0)",
+                self.deletions(),
+                self.version("d"),
+                self.told(Told::Origin),
+                self.table,
+                self.same_key(),
+                self.rank("t", Resolve::First)
+            ));
+        }
+        let version = match self.tells_versions() {
+            true => format!("{}, {}, ", self.told(Told::Time), self.told(Told::Origin)),
+            false => String::new(),
+        };
+        let why: Vec<String> = why.into_iter().map(|why| format!("EXISTS ({why})")).collect();
+        Ok(Some(format!(
+            " UNION ALL SELECT {}, pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{})), {table}, {key} \
+             FROM won WHERE {}",
+            self.row_head()?,
+            self.list(", ", |_| true, |c| c.plain(&c.value)),
+            why.join(" OR ")
+        )))
+    }
+
+    /// Whether a row that has been made is dead by now.
+    fn outlives(&self) -> String {
+        let resolve = match (&self.number, self.deleting()) {
+            (Some(_), _) => "NULL",
+            (None, Resolve::Node) => "'node'",
+            (None, _) => "'last'",
+        };
+        format!(
+            "pgcanon.outlives({}, {}, {}, {}, {}, {}, {}, {resolve})",
+            self.schema_and_name(),
+            self.told(Told::Key),
+            self.told(Told::Time),
+            self.told(Told::Origin),
+            self.told(Told::Number),
+            literal(self.ground.peer.as_str()),
+            self.preferred(),
+        )
+    }
+
     /// Deletions that win against the image.
     fn dead(&self) -> String {
         let wins = match self.number {
-            Some(_) => format!("d.number >= {}", self.told(Told::Number)),
-            // As of one moment a row may be deleted and made anew: then it is there.
-            None => {
-                format!("{} < 0 AND {} IS DISTINCT FROM v.at", self.rank("d", self.deleting()), self.told(Told::Time))
-            }
+            // NULL is before anything.
+            Some(_) => format!("({n} IS NULL OR d.number >= {n})", n = self.told(Told::Number)),
+            // One transaction may delete a row and make it anew: then it is there.
+            None => format!("{} < 0", self.rank_by_time(&self.told(Told::Time), "d", self.deleting())),
         };
+        format!(
+            "dead AS (SELECT d.number, v.at, v.origin FROM {} AS d, {} WHERE {wins} LIMIT 1)",
+            self.deletions(),
+            self.version("d"),
+        )
+    }
+
+    /// All deletions of the image's row.
+    fn deletions(&self) -> String {
         // Each by all of the index: of a list of keys the server may think that looking through the table's is cheaper.
         let by_key = |key: &str| {
             let table = self.schema_and_name();
             format!("SELECT number, xmin FROM pgcanon.tombstone WHERE (nsp_name, table_name, key) = ({table}, {key})")
         };
-        format!(
-            "dead AS (SELECT d.number, v.at, v.origin FROM ({} UNION ALL {}) AS d, {} WHERE {wins} LIMIT 1)",
-            by_key(&self.told(Told::Key)),
-            by_key("''"),
-            self.version("d"),
-        )
+        format!("({} UNION ALL {})", by_key(&self.told(Told::Key)), by_key("''"))
     }
 
     /// The rows that have won against the image.
     fn here(&self, which: &str) -> String {
-        let version = if self.number.is_none() { "v.at, v.origin, " } else { "" };
+        let version = if self.tells_versions() { "v.at, v.origin, " } else { "" };
         let columns = self.list(", ", |_| true, |c| c.plain(&format!("t.{}", c.name)));
         format!(
             "here AS (SELECT pg_catalog.to_jsonb(t) AS row, \
@@ -301,27 +383,12 @@ impl<'a> Words<'a> {
 
     /// How the image's version stands to that of a row called `t`.
     fn rank(&self, t: &str, resolve: Resolve) -> String {
-        let word = match resolve {
-            Resolve::First => "first",
-            Resolve::Node => "node",
-            Resolve::Last | Resolve::Error => "last",
-        };
-        let prefer = self.ground.conflict.prefer.as_ref();
-        let by_time = |time: &str| {
-            format!(
-                "pgcanon.rank({time}, {}, {t}.xmin, {}, {}, '{word}')",
-                self.told(Told::Origin),
-                literal(self.ground.peer.as_str()),
-                literal(prefer.map_or("", NodeName::as_str)),
-            )
-        };
-        let Some(Column { name, value, .. }) = &self.number else { return by_time(&self.told(Told::Time)) };
         let (row, there) = (self.row(), self.row_of_table());
-        let tie = if prefer.is_some() && self.ground.keeps_times {
-            by_time("NULL")
-        } else {
-            format!("CASE WHEN {row} > {there} THEN 1 ELSE -1 END")
-        };
+        // A clock that is set back may give two transactions of one node the same time.
+        let bytes = format!("CASE WHEN {row} = {there} THEN 0 WHEN {row} > {there} THEN 1 ELSE -1 END");
+        let or_bytes = |time: &str| format!("COALESCE(NULLIF({}, 0), {bytes})", self.rank_by_time(time, t, resolve));
+        let Some(Column { name, value, .. }) = &self.number else { return or_bytes(&self.told(Told::Time)) };
+        let tie = if self.tells_writers() { or_bytes("NULL") } else { bytes.clone() };
         // NULL is before anything.
         let (greater, less, null, some) = match resolve {
             Resolve::First => ("<", ">", 1, -1),
@@ -330,9 +397,37 @@ impl<'a> Words<'a> {
         format!(
             "CASE WHEN {value} {greater} {t}.{name} THEN 1 WHEN {value} {less} {t}.{name} THEN -1 \
              WHEN {value} IS NULL AND {t}.{name} IS NOT NULL THEN {null} \
-             WHEN {value} IS NOT NULL AND {t}.{name} IS NULL THEN {some} \
-             WHEN {row} = {there} THEN 0 ELSE {tie} END"
+             WHEN {value} IS NOT NULL AND {t}.{name} IS NULL THEN {some} ELSE {tie} END"
         )
+    }
+
+    /// The same by the versions alone; without a time only prefer decides.
+    fn rank_by_time(&self, time: &str, t: &str, resolve: Resolve) -> String {
+        let word = match resolve {
+            Resolve::First => "first",
+            Resolve::Node => "node",
+            Resolve::Last | Resolve::Error => "last",
+        };
+        format!(
+            "pgcanon.rank({time}, {}, {t}.xmin, {}, {}, '{word}')",
+            self.told(Told::Origin),
+            literal(self.ground.peer.as_str()),
+            self.preferred(),
+        )
+    }
+
+    fn preferred(&self) -> String {
+        literal(self.ground.conflict.prefer.as_ref().map_or("", NodeName::as_str))
+    }
+
+    /// Whether the peer knows who wrote a row, and it matters although a column tells versions apart.
+    fn tells_writers(&self) -> bool {
+        self.ground.conflict.prefer.is_some() && self.ground.keeps_times
+    }
+
+    /// Whether the version of a row that goes out again goes with it.
+    fn tells_versions(&self) -> bool {
+        self.number.is_none() || self.tells_writers()
     }
 
     /// How a deletion stands to others. Who deletes has seen what was there before: it is never the first version of anything.
@@ -395,17 +490,23 @@ impl<'a> Words<'a> {
     fn row_head(&self) -> Result<String, EncodeError> {
         let role = |role| if role == ColumnRole::Value { role } else { ColumnRole::KeyValue };
         let column = |c: &Column<'_>| ImageColumn { role: role(c.head.role), ..c.head.clone() };
-        self.head_of(Op::Upsert, self.columns.iter().map(column).collect())
+        self.head_of(Op::Upsert, self.tells_versions(), self.columns.iter().map(column).collect())
     }
 
-    /// The same where it is gone: its key and the number of its version.
+    /// The same where it is gone: its key, and nothing but the number of its version.
     fn grave_head(&self) -> Result<String, EncodeError> {
-        let of = |role| move |column: &Column<'_>| ImageColumn { role, ..column.head.clone() };
-        let keys = self.keys().into_iter().map(of(ColumnRole::Key));
-        self.head_of(Op::Delete, keys.chain(self.number.as_ref().map(of(ColumnRole::Value))).collect())
+        let key = |column: &Column<'_>| ImageColumn { role: ColumnRole::Key, ..column.head.clone() };
+        let keys = self.keys().into_iter().map(key);
+        let columns = keys.chain(self.beside_key().map(|column| column.head.clone())).collect();
+        self.head_of(Op::Delete, self.number.is_none(), columns)
     }
 
-    fn head_of(&self, op: Op, columns: Vec<ImageColumn>) -> Result<String, EncodeError> {
+    /// The columns that an image of what is gone has behind its key: whoever has a newer row is to tell all of it.
+    fn beside_key(&self) -> impl Iterator<Item = &Column<'a>> {
+        self.columns.iter().filter(|column| !column.is_key())
+    }
+
+    fn head_of(&self, op: Op, version: bool, columns: Vec<ImageColumn>) -> Result<String, EncodeError> {
         let head = Head {
             lane: Lane::Row,
             op,
@@ -413,7 +514,7 @@ impl<'a> Words<'a> {
             table: self.to.table.table.clone(),
             encoding: "UTF8".to_owned(),
             columns,
-            extra: if self.number.is_none() { Extra::Version } else { Extra::None },
+            extra: if version { Extra::Version } else { Extra::None },
             text: None,
             rows: Some(1),
             ..self.head.clone()
@@ -421,30 +522,37 @@ impl<'a> Words<'a> {
         Ok(bytes(&encode_head(&head)?))
     }
 
-    /// The image of what is gone.
+    /// The image of what is gone: `dead` is called `d`.
     fn grave_image(&self) -> String {
         let field = |oid: u32, len: u32| bytes(&[oid.to_be_bytes(), len.to_be_bytes()].concat());
-        let (keys, key) = (self.keys().len(), self.told(Told::Key));
-        let (others, values) = match &self.number {
-            None => {
-                let origin = format!(
-                    "{} || pg_catalog.int4send(pg_catalog.octet_length(d.origin)) || pg_catalog.convert_to(d.origin, 'UTF8')",
-                    bytes(&TEXT.to_be_bytes())
-                );
-                (2, format!("{} || pg_catalog.timestamptz_send(d.at) || {origin} || {key}", field(TIMESTAMPTZ, 8)))
+        let versions: usize = if self.number.is_none() { 2 } else { 0 };
+        let count = self.columns.len().saturating_add(versions).saturating_add(1);
+        let mut parts =
+            vec![bytes(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes()), field(26, 4), bytes(&[0; 4])];
+        if self.number.is_none() {
+            parts.extend([
+                field(TIMESTAMPTZ, 8),
+                "pg_catalog.timestamptz_send(d.at)".to_owned(),
+                bytes(&TEXT.to_be_bytes()),
+                "pg_catalog.int4send(pg_catalog.octet_length(d.origin))".to_owned(),
+                "pg_catalog.convert_to(d.origin, 'UTF8')".to_owned(),
+            ]);
+        }
+        parts.push(self.told(Told::Key));
+        for column in self.beside_key() {
+            let null = field(column.type_oid, u32::MAX);
+            if self.number.as_ref().map(|number| number.at) != Some(column.at) {
+                parts.push(null);
+                continue;
             }
-            Some(number) => {
-                let (len, send) = match number.type_oid {
-                    21 => (2, "pg_catalog.int2send(d.number::pg_catalog.int2)"),
-                    23 | 1082 => (4, "pg_catalog.int4send(d.number::pg_catalog.int4)"),
-                    _ => (8, "pg_catalog.int8send(d.number)"),
-                };
-                (1, format!("{key} || {} || {send}", field(number.type_oid, len)))
-            }
-        };
-        let count = u32::try_from(keys.saturating_add(others).saturating_add(1)).unwrap_or(u32::MAX);
-        let table = format!("{} || {}", field(26, 4), bytes(&[0; 4]));
-        format!("{} || {table} || {values}", bytes(&count.to_be_bytes()))
+            let (len, send) = match column.type_oid {
+                21 => (2, "pg_catalog.int2send(d.number::pg_catalog.int2)"),
+                23 | 1082 => (4, "pg_catalog.int4send(d.number::pg_catalog.int4)"),
+                _ => (8, "pg_catalog.int8send(d.number)"),
+            };
+            parts.push(format!("COALESCE({} || {send}, {null})", field(column.type_oid, len)));
+        }
+        parts.join(" || ")
     }
 
     /// Schema and name of the table, as two values.

@@ -14,7 +14,7 @@ type Rights<'a> = HashMap<(&'a str, Option<&'a str>), &'a [String]>;
 const APPLY_RIGHTS: &[(&str, &str)] = &[
     ("progress", "SELECT, INSERT, UPDATE"),
     ("tombstone", "SELECT, INSERT"),
-    ("echo", "INSERT"),
+    ("echo", "SELECT, INSERT, DELETE"),
     ("conflict", "SELECT, INSERT"),
     ("applied", "SELECT, INSERT, DELETE"),
     ("early", "SELECT, INSERT, DELETE"),

@@ -7,9 +7,11 @@ use tokio_postgres::Client;
 use super::{APPLY_ROLE, CONTROL_ROLE};
 
 /// What says whose a commit is, and as of when.
-pub(super) const ORIGINS: [&str; 4] = [
+pub(super) const ORIGINS: [&str; 6] = [
     "pg_replication_origin_oid(text)",
     "pg_replication_origin_create(text)",
+    "pg_replication_origin_session_is_setup()",
+    "pg_replication_origin_session_reset()",
     "pg_replication_origin_session_setup(text)",
     "pg_replication_origin_xact_setup(pg_lsn, timestamptz)",
 ];

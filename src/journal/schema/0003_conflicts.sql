@@ -10,19 +10,26 @@ CREATE TABLE pgcanon.tombstone (
     deleted timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
 
-CREATE INDEX tombstone_key ON pgcanon.tombstone (table_name, key, nsp_name);
+-- The key first: a plan made while there are few must not read all of a table's later.
+CREATE INDEX tombstone_key ON pgcanon.tombstone (key, table_name, nsp_name);
 
 CREATE INDEX tombstone_deleted ON pgcanon.tombstone (deleted);
 
 -- In the transactions of applications that delete, as the journal.
 GRANT INSERT (nsp_name, table_name, key, number) ON pgcanon.tombstone TO PUBLIC;
 
--- Versions that have won here against others' changes: their nodes may not know them any more, and get them again.
+-- Versions that have won here against others' changes: their nodes may not know them any more, and get them again. Whose row it
+-- is stands there where the transaction that brought it may yet delete it.
 CREATE TABLE pgcanon.echo (
     id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     head bytea NOT NULL,
-    image bytea NOT NULL
+    image bytea NOT NULL,
+    nsp_name text,
+    table_name text,
+    key bytea
 );
+
+CREATE INDEX echo_key ON pgcanon.echo (key) WHERE key IS NOT NULL;
 
 -- Who wrote the row that was there, and when it and the other one were written. By the transaction they are counted, each once.
 ALTER TABLE pgcanon.conflict
@@ -33,10 +40,11 @@ ALTER TABLE pgcanon.conflict
 
 CREATE INDEX conflict_xid ON pgcanon.conflict (xid);
 
--- Nodes are told apart by replication origins, which all databases of a server share: pgcanon:DATABASE:NODE.
+-- Nodes are told apart by replication origins, which all databases of a server share: pgcanon:DATABASE:WRITER, or, where
+-- another node than its writer brought a version, pgcanon:DATABASE:WRITER/BRINGER, as no two sessions can have the same one.
 
 -- How a version, told as time and origin, stands to that of a row here: 1 if it wins, 0 if it is the same, -1 if it loses. It
--- hangs on nothing but the two, so that all nodes come to the same end (§8).
+-- hangs on nothing but the two, so that all nodes come to the same end (§8). Without a time only prefer decides.
 CREATE FUNCTION pgcanon.rank(at timestamptz, origin text, row_xmin xid, node text, prefer text, resolve text) RETURNS int4
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -46,26 +54,25 @@ BEGIN
     IF row_xmin OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid THEN
         RETURN 1;
     END IF;
-    SELECT v."timestamp", v.roident INTO stored FROM pg_catalog.pg_xact_commit_timestamp_origin(row_xmin) AS v;
-    -- Older than anything whose time is known.
-    IF stored."timestamp" IS NULL THEN
-        RETURN CASE resolve WHEN 'first' THEN -1 ELSE 1 END;
-    END IF;
+    -- A time that is not known any more is older than any that is.
+    SELECT COALESCE(v."timestamp", '-infinity') AS at, v.roident INTO stored
+    FROM pg_catalog.pg_xact_commit_timestamp_origin(row_xmin) AS v;
     IF stored.roident OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid THEN
-        SELECT pg_catalog.substr(o.roname, pg_catalog.strpos(pg_catalog.substr(o.roname, 9), ':') OPERATOR(pg_catalog.+) 9)
-        INTO writer FROM pg_catalog.pg_replication_origin AS o WHERE o.roident OPERATOR(pg_catalog.=) stored.roident;
+        writer := COALESCE((SELECT pg_catalog.split_part(pg_catalog.split_part(o.roname, ':', 3), '/', 1)
+            FROM pg_catalog.pg_replication_origin AS o
+            WHERE o.roident OPERATOR(pg_catalog.=) stored.roident AND pg_catalog.starts_with(o.roname, 'pgcanon:')), node);
     END IF;
-    IF resolve OPERATOR(pg_catalog.=) 'node'
+    IF (at IS NULL OR resolve OPERATOR(pg_catalog.=) 'node')
         AND (origin OPERATOR(pg_catalog.=) prefer) OPERATOR(pg_catalog.<>) (writer OPERATOR(pg_catalog.=) prefer)
     THEN
         RETURN CASE origin WHEN prefer THEN 1 ELSE -1 END;
     END IF;
-    IF at OPERATOR(pg_catalog.<>) stored."timestamp" THEN
-        RETURN CASE (at OPERATOR(pg_catalog.>) stored."timestamp") OPERATOR(pg_catalog.=) (resolve OPERATOR(pg_catalog.<>) 'first')
+    IF at OPERATOR(pg_catalog.<>) stored.at THEN
+        RETURN CASE (at OPERATOR(pg_catalog.>) stored.at) OPERATOR(pg_catalog.=) (resolve OPERATOR(pg_catalog.<>) 'first')
             WHEN true THEN 1 ELSE -1 END;
     END IF;
     RETURN CASE
-        WHEN origin OPERATOR(pg_catalog.=) writer THEN 0
+        WHEN at IS NULL OR origin OPERATOR(pg_catalog.=) writer THEN 0
         WHEN origin OPERATOR(pg_catalog.=) prefer THEN 1
         WHEN writer OPERATOR(pg_catalog.=) prefer THEN -1
         WHEN origin OPERATOR(pg_catalog.<) writer COLLATE pg_catalog."C" THEN 1
@@ -77,7 +84,34 @@ END $$;
 CREATE FUNCTION pgcanon.version(row_xmin xid, node text, OUT at timestamptz, OUT origin text)
 LANGUAGE sql STABLE AS $$
     SELECT COALESCE(v."timestamp", '-infinity'),
-        COALESCE(pg_catalog.substr(o.roname, pg_catalog.strpos(pg_catalog.substr(o.roname, 9), ':') OPERATOR(pg_catalog.+) 9), node)
+        COALESCE(pg_catalog.split_part(pg_catalog.split_part(o.roname, ':', 3), '/', 1), node)
     FROM pg_catalog.pg_xact_commit_timestamp_origin(row_xmin) AS v
-    LEFT JOIN pg_catalog.pg_replication_origin AS o ON o.roident OPERATOR(pg_catalog.=) v.roident
+    LEFT JOIN pg_catalog.pg_replication_origin AS o
+        ON o.roident OPERATOR(pg_catalog.=) v.roident AND pg_catalog.starts_with(o.roname, 'pgcanon:')
+$$;
+
+-- Refuses what brings a row back that was deleted while it waited for its place: another session's deletion was not to be seen
+-- when it was looked for. Deletions that find no row to wait for take the same lock first.
+CREATE FUNCTION pgcanon.outlives(nsp text, tab text, row_key bytea, at timestamptz, origin text, row_number int8, node text,
+    prefer text, resolve text) RETURNS int4
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pgcanon.lock_key(row_key);
+    IF EXISTS (
+        SELECT FROM pgcanon.tombstone AS d
+        WHERE d.key OPERATOR(pg_catalog.=) ANY (ARRAY[row_key, '']) AND d.table_name OPERATOR(pg_catalog.=) tab
+            AND d.nsp_name OPERATOR(pg_catalog.=) nsp AND CASE WHEN resolve IS NULL
+                THEN row_number IS NULL OR d.number OPERATOR(pg_catalog.>=) row_number
+                ELSE pgcanon.rank(at, origin, d.xmin, node, prefer, resolve) OPERATOR(pg_catalog.<) 0 END)
+    THEN
+        RAISE EXCEPTION 'the row has been deleted meanwhile' USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN 1;
+END $$;
+
+-- There are not so many of these locks that a long transaction could use them up.
+CREATE FUNCTION pgcanon.lock_key(row_key bytea) RETURNS void
+LANGUAGE sql VOLATILE AS $$
+    SELECT pg_catalog.pg_advisory_xact_lock(1885823842,
+        pg_catalog.get_byte(row_key, pg_catalog.octet_length(row_key) OPERATOR(pg_catalog.-) 1))
 $$;
