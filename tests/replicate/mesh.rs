@@ -67,9 +67,8 @@ impl<'a> Member<'a> {
 }
 
 /// What a server of many nodes must be able to do; everything else is as PostgreSQL has it, above all how soon a client looks
-/// for a deadlock.
-const CONF: &str =
-    "max_connections = 200\nmax_prepared_transactions = 40\ntrack_commit_timestamp = on\nmax_replication_slots = 60\n";
+/// for a deadlock. The origins of one database keep their places when it is dropped.
+const CONF: &str = "max_connections = 200\nmax_prepared_transactions = 40\ntrack_commit_timestamp = on\nmax_replication_slots = 1000\n";
 
 /// One of the servers that tests share: each letter is another one. It lives until the last test that asked for it ends.
 pub(crate) fn server(pg: Pg, which: char) -> Arc<Cluster> {
