@@ -42,7 +42,8 @@ impl Proxy {
     pub(crate) fn start_for(server: &str, overrides: &str) -> Proxy {
         for _ in 0..5 {
             let proxy = Proxy::launch(server, overrides);
-            let up = proxy.wait_log_or_end("node: ready");
+            // An address may be "already in use".
+            let up = proxy.wait_log_or_end("ready") && !proxy.log().contains("in use");
             if up {
                 return proxy;
             }
