@@ -61,13 +61,18 @@ impl Drop for Stops<'_> {
 }
 
 /// Polls `done` until it gives a value; panics with `what` when [`PATIENCE`] runs out.
-pub(crate) fn eventually<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, done: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, done).unwrap_or_else(|| panic!("gave up waiting: {what}"))
+}
+
+/// The same for what takes longer, or has more to say when it does not come.
+pub(crate) fn within<T>(limit: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
-        if let Some(value) = done() {
+        let value = done();
+        if value.is_some() || start.elapsed() >= limit {
             return value;
         }
-        assert!(start.elapsed() < PATIENCE, "gave up waiting: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

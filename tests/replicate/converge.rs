@@ -5,12 +5,12 @@
 //! Where a column says which version is the later one, it is also made to run backwards: so do clocks that differ.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use crate::common::rng::Rng;
 use crate::common::settle::{last_place, reached};
+use crate::common::within;
 use crate::mesh::Mesh;
-use crate::settle::{console, equal, join, mesh, part};
+use crate::settle::{LIMIT, console, equal, join, mesh, part};
 
 const STEPS: usize = 4;
 const OPS: usize = 4;
@@ -118,15 +118,12 @@ fn listen(mesh: &Mesh, pause: Pause) {
         let others = || names.iter().filter(|from| *from != to);
         // All at once: what one has to say may hang on what another has.
         others().for_each(|from| console(mesh, from, &format!("resume {to}")));
-        let start = Instant::now();
         let heard = |from: &str| {
             last_place(&mut mesh.node(from).direct())
                 .is_ok_and(|last| reached(&mut mesh.node(to).direct(), from) >= last)
         };
-        while !others().all(|from| heard(from)) {
-            assert!(start.elapsed() < Duration::from_secs(90), "{to} does not hear of the others");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let heard = within(LIMIT, || others().all(|from| heard(from)).then_some(()));
+        assert!(heard.is_some(), "{to} does not hear of the others");
         others().for_each(|from| console(mesh, from, &format!("pause {to}")));
     }
 }

@@ -6,10 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::cluster::PG15_BIN;
-use crate::common::{Pg, eventually, proc, proxy};
+use crate::common::{Pg, eventually, proc, proxy, within};
 use crate::mesh::{Member, Mesh, server};
 
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 const TABLE: &str = "create table mm (id int primary key, info text, mod_time timestamptz); create table other (id int primary key, v text)";
 
@@ -27,16 +27,13 @@ pub(crate) fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh
 
 /// Once the node's proxy is there to do it.
 pub(crate) fn console(mesh: &Mesh, node: &str, sql: &str) {
-    let start = Instant::now();
-    loop {
+    let mut said = None;
+    let done = within(LIMIT, || {
         let mut psql = proxy::psql("127.0.0.1", mesh.node(node).proxy.console_port());
-        let output = proc::output(psql.args(["-Atc", sql]), LIMIT);
-        if output.status.success() {
-            return;
-        }
-        assert!(start.elapsed() < LIMIT, "{output:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        let output = said.insert(proc::output(psql.args(["-Atc", sql]), LIMIT));
+        output.status.success().then_some(())
+    });
+    assert!(done.is_some(), "{said:?}");
 }
 
 /// Nobody hears anybody.
@@ -73,11 +70,7 @@ pub(crate) fn equal(mesh: &Mesh) -> String {
             .collect();
         (echoes && all.windows(2).all(|two| two[0] == two[1])).then_some(())
     };
-    let start = Instant::now();
-    while quiet().is_none() {
-        assert!(start.elapsed() < LIMIT, "the nodes are not equal:\n{}", differences(mesh));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    assert!(within(LIMIT, quiet).is_some(), "the nodes are not equal:\n{}", differences(mesh));
     for node in mesh.names() {
         assert_eq!(mesh.node(node).sql("select count(*) from pgcanon.error_queue"), "0", "{node}");
     }

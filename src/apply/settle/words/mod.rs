@@ -1,12 +1,14 @@
 //! The statements that settle conflicts, in SQL.
 
+mod echo;
+
 use super::Ground;
 use crate::apply::applier::TIMESTAMPTZ;
 use crate::apply::route::Destination;
 use crate::apply::shape::{Act, Make, TEXT};
 use crate::config::{NodeName, Resolve};
-use crate::journal::codec::{EncodeError, encode_head};
-use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
+use crate::journal::codec::EncodeError;
+use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn};
 use crate::sql::quote::{ident, literal};
 
 /// Types of which a column can tell versions apart: `int2`, `int4`, `int8`, `date`, `timestamp` and `timestamptz`.
@@ -158,13 +160,9 @@ impl<'a> Words<'a> {
             loses = format!("({loses} OR {same} AND EXISTS (SELECT FROM dead))");
         }
         let here = self.here(&format!("{stands} AND NOT EXISTS (SELECT FROM won) AND {loses}{other}"));
+        let kind = if act == Act::Insert { "insert_exists" } else { "update_differs" };
         let lost = self.record(
-            match act {
-                Act::Insert => {
-                    "CASE WHEN h.row IS NULL AND EXISTS (SELECT FROM dead) THEN 'deleted' ELSE 'insert_exists' END"
-                }
-                _ => "CASE WHEN h.row IS NULL AND EXISTS (SELECT FROM dead) THEN 'deleted' ELSE 'update_differs' END",
-            },
+            &format!("CASE WHEN h.row IS NULL AND EXISTS (SELECT FROM dead) THEN 'deleted' ELSE '{kind}' END"),
             "'kept'",
             "h",
             "(VALUES (1)) AS one(x) LEFT JOIN here AS h ON true WHERE NOT EXISTS (SELECT FROM won)",
@@ -268,48 +266,6 @@ impl<'a> Words<'a> {
         let second = delete(&format!("{same} AND {rank} >= 0 AND {beaten}"));
         [format!("WITH {}, {first}", self.dead()), format!("WITH {second}")]
     }
-
-    /// Where the image has won though nodes may know more than they tell, and the end would hang on the order of what they
-    /// hear: it goes out again. Over a newer row, as who wrote that may have known the image; and, where rows are not as
-    /// strong as they are new, over the deletion of another node, as it has been beaten elsewhere by what is deleted, perhaps.
-    fn again(&self) -> Result<Option<String>, EncodeError> {
-        let (table, key) = (self.schema_and_name(), self.told(Told::Key));
-        let newer = match (&self.number, self.ground.conflict.resolve) {
-            (_, Resolve::Last | Resolve::Error) | (Some(_), Resolve::Node) => return Ok(None),
-            (Some(Column { name, value, .. }), Resolve::First) => format!("t.{name} > {value}"),
-            (None, _) => format!("v.at > {}", self.told(Told::Time)),
-        };
-        let mut why = vec![
-            format!("SELECT FROM {} AS t, {} WHERE {} AND {newer}", self.table, self.version("t"), self.same_key()),
-            // The transaction has said so of this row before.
-            format!("SELECT FROM pgcanon.echo AS e WHERE (e.nsp_name, e.table_name, e.key) = ({table}, {key})"),
-        ];
-        if self.ground.conflict.resolve == Resolve::First {
-            why.push(format!(
-                "SELECT FROM {} AS d, {} WHERE v.origin IS DISTINCT FROM {} \
-                 AND NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {} = 0)",
-                self.deletions(),
-                self.version("d"),
-                self.told(Told::Origin),
-                self.table,
-                self.same_key(),
-                self.rank("t", Resolve::First)
-            ));
-        }
-        let version = match self.tells_versions() {
-            true => format!("{}, {}, ", self.told(Told::Time), self.told(Told::Origin)),
-            false => String::new(),
-        };
-        let why: Vec<String> = why.into_iter().map(|why| format!("EXISTS ({why})")).collect();
-        Ok(Some(format!(
-            " UNION ALL SELECT {}, pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{})), {table}, {key} \
-             FROM won WHERE {}",
-            self.row_head()?,
-            self.list(", ", |_| true, |c| c.plain(&c.value)),
-            why.join(" OR ")
-        )))
-    }
-
     /// Whether a row that has been made is dead by now.
     fn outlives(&self) -> String {
         let resolve = match (&self.number, self.deleting()) {
@@ -388,7 +344,7 @@ impl<'a> Words<'a> {
         let bytes = format!("CASE WHEN {row} = {there} THEN 0 WHEN {row} > {there} THEN 1 ELSE -1 END");
         let or_bytes = |time: &str| format!("COALESCE(NULLIF({}, 0), {bytes})", self.rank_by_time(time, t, resolve));
         let Some(Column { name, value, .. }) = &self.number else { return or_bytes(&self.told(Told::Time)) };
-        let tie = if self.tells_writers() { or_bytes("NULL") } else { bytes.clone() };
+        let tie = if self.tells_writers() { or_bytes("NULL") } else { bytes };
         // NULL is before anything.
         let (greater, less, null, some) = match resolve {
             Resolve::First => ("<", ">", 1, -1),
@@ -486,75 +442,6 @@ impl<'a> Words<'a> {
         keys
     }
 
-    /// What an entry with the row of the peer is headed with there.
-    fn row_head(&self) -> Result<String, EncodeError> {
-        let role = |role| if role == ColumnRole::Value { role } else { ColumnRole::KeyValue };
-        let column = |c: &Column<'_>| ImageColumn { role: role(c.head.role), ..c.head.clone() };
-        self.head_of(Op::Upsert, self.tells_versions(), self.columns.iter().map(column).collect())
-    }
-
-    /// The same where it is gone: its key, and nothing but the number of its version.
-    fn grave_head(&self) -> Result<String, EncodeError> {
-        let key = |column: &Column<'_>| ImageColumn { role: ColumnRole::Key, ..column.head.clone() };
-        let keys = self.keys().into_iter().map(key);
-        let columns = keys.chain(self.beside_key().map(|column| column.head.clone())).collect();
-        self.head_of(Op::Delete, self.number.is_none(), columns)
-    }
-
-    /// The columns that an image of what is gone has behind its key: whoever has a newer row is to tell all of it.
-    fn beside_key(&self) -> impl Iterator<Item = &Column<'a>> {
-        self.columns.iter().filter(|column| !column.is_key())
-    }
-
-    fn head_of(&self, op: Op, version: bool, columns: Vec<ImageColumn>) -> Result<String, EncodeError> {
-        let head = Head {
-            lane: Lane::Row,
-            op,
-            schema: self.to.table.schema.clone(),
-            table: self.to.table.table.clone(),
-            encoding: "UTF8".to_owned(),
-            columns,
-            extra: if version { Extra::Version } else { Extra::None },
-            text: None,
-            rows: Some(1),
-            ..self.head.clone()
-        };
-        Ok(bytes(&encode_head(&head)?))
-    }
-
-    /// The image of what is gone: `dead` is called `d`.
-    fn grave_image(&self) -> String {
-        let field = |oid: u32, len: u32| bytes(&[oid.to_be_bytes(), len.to_be_bytes()].concat());
-        let versions: usize = if self.number.is_none() { 2 } else { 0 };
-        let count = self.columns.len().saturating_add(versions).saturating_add(1);
-        let mut parts =
-            vec![bytes(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes()), field(26, 4), bytes(&[0; 4])];
-        if self.number.is_none() {
-            parts.extend([
-                field(TIMESTAMPTZ, 8),
-                "pg_catalog.timestamptz_send(d.at)".to_owned(),
-                bytes(&TEXT.to_be_bytes()),
-                "pg_catalog.int4send(pg_catalog.octet_length(d.origin))".to_owned(),
-                "pg_catalog.convert_to(d.origin, 'UTF8')".to_owned(),
-            ]);
-        }
-        parts.push(self.told(Told::Key));
-        for column in self.beside_key() {
-            let null = field(column.type_oid, u32::MAX);
-            if self.number.as_ref().map(|number| number.at) != Some(column.at) {
-                parts.push(null);
-                continue;
-            }
-            let (len, send) = match column.type_oid {
-                21 => (2, "pg_catalog.int2send(d.number::pg_catalog.int2)"),
-                23 | 1082 => (4, "pg_catalog.int4send(d.number::pg_catalog.int4)"),
-                _ => (8, "pg_catalog.int8send(d.number)"),
-            };
-            parts.push(format!("COALESCE({} || {send}, {null})", field(column.type_oid, len)));
-        }
-        parts.join(" || ")
-    }
-
     /// Schema and name of the table, as two values.
     fn schema_and_name(&self) -> String {
         format!("{}, {}", literal(&self.to.table.schema), literal(&self.to.table.table))
@@ -568,10 +455,4 @@ impl<'a> Words<'a> {
         let all: Vec<String> = self.columns.iter().filter(|column| which(column)).map(text).collect();
         all.join(by)
     }
-}
-
-/// A `bytea`.
-fn bytes(bytes: &[u8]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("'\\x{hex}'::pg_catalog.bytea")
 }
