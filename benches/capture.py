@@ -1,7 +1,8 @@
 """What capture costs: the same transactions directly, through the proxy without a rule, and captured, in one run.
 
-Prints ratios to `direct` in the same round and, in the last column, what the rules alone cost: captured ÷ without a rule.
-Then bytes: what one changed row takes in the journal, beside the WAL that the change itself writes.
+Prints ratios to `direct` in the same round and, in the last columns, what the rules alone cost: captured ÷ without a rule,
+and how much of that nobody could save who writes a row of that size beside each change: clients who do so themselves, in the
+same message, through the proxy without a rule. Then bytes: what one changed row takes in the journal, beside the WAL that the change itself writes.
 """
 import os
 import statistics
@@ -31,6 +32,31 @@ on conflict (id) do update set n = excluded.n, seen = excluded.seen;
 '''),
 }
 
+# The same by clients who write into a table like the journal themselves; the bytes are as many as capture makes of each.
+BY_HAND = {
+    'TPC-B': (850, r'''\set aid random(1, 100000 * :scale)
+\set bid random(1, :scale)
+\set tid random(1, 10 * :scale)
+\set delta random(-5000, 5000)
+BEGIN;
+UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
+UPDATE pgbench_tellers SET tbalance = tbalance + :delta WHERE tid = :tid;
+UPDATE pgbench_branches SET bbalance = bbalance + :delta WHERE bid = :bid;
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :aid, :delta, CURRENT_TIMESTAMP);
+\startpipeline
+{row}
+END;
+\endpipeline
+'''),
+    'upsert': (240, r'''\set id random(1, 100000)
+\startpipeline
+insert into upsert_plain (id, n, note) values (:id, 1, 'abc') on conflict (id) do update set n = upsert_plain.n + 1;
+{row}
+\endpipeline
+'''),
+}
+
 JOURNAL = '''
 select coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)), 0)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -47,6 +73,13 @@ class Capture:
             with open(path, 'w') as f:
                 f.write(script)
             self.loads[name] = (rows, ['-f', path])
+        self.by_hand = {}
+        for number, (name, (size, script)) in enumerate(BY_HAND.items()):
+            path = os.path.join(bench.dir, f'by-hand-{number}.sql')
+            row = f"INSERT INTO by_hand (slot, meta, data) VALUES (0, '\\\\x{'2a' * size}'::bytea, '');"
+            with open(path, 'w') as f:
+                f.write(script.replace('{row}', row))
+            self.by_hand[name] = ['-s', str(bench.scale), '-f', path]
 
     def start(self):
         """Makes the tables and the journal, and puts a proxy with rules before them."""
@@ -54,6 +87,8 @@ class Capture:
         extra = 'control = "user=postgres dbname=postgres"\n'
         config = self.bench.configure('capture', f"host=127.0.0.1 port={self.bench.ports['direct']}", extra, RULES)
         self.bench.command(self.bench.program('capture'), 'init', '--config', config)
+        self.sql('create table by_hand (like pgcanon.journal_0 including defaults)')
+        self.bench.ports['by hand'] = self.bench.ports['pgcanon']
         self.bench.run_pgcanon('capture')
 
     def sql(self, text):
@@ -69,23 +104,25 @@ class Capture:
             return
         self.start()
         if cells:
-            print(f"\n{'':<58}{'direct/s':>9}   {'no rule':<17}   {'captured':<17}   captured ÷ no rule")
+            print(f"\n{'':<58}{'direct/s':>9}   {'no rule':<17}   {'captured':<17}   {'captured ÷ no rule':<20}by hand ÷ no rule")
         for title, load, protocol, clients in cells:
-            self.cell(title, clients, '-M', protocol, *self.loads[load][1])
+            self.cell(title, clients, load, '-M', protocol)
         if cells and self.sql('select count(*) from pgcanon.journal') == '0':
             print('NOTHING WAS CAPTURED: the journal is empty, and the ratios above say nothing')
         if weigh:
             self.bytes()
 
-    def cell(self, title, clients, *more):
-        seen, _ = self.bench.measure(CONTENDERS, clients, *more)
+    def cell(self, title, clients, load, *more):
+        by_hand = self.by_hand.get(load) if 'prepared' in more else None
+        contenders = CONTENDERS + ('by hand',) if by_hand else CONTENDERS
+        seen, _ = self.bench.measure(contenders, clients, *more, *self.loads[load][1], instead={'by hand': [*more, *(by_hand or ())]})
 
         def ratio(over, under):
             ratios = [a / b for a, b in zip(seen[over], seen[under])]
             return f'   {statistics.median(ratios):.2f} [{min(ratios):.2f}..{max(ratios):.2f}]'
 
         print(f"{title:<58}{statistics.median(seen['direct']):>9,.0f}" + ratio('pgcanon', 'direct') + ratio('capture', 'direct')
-              + ratio('capture', 'pgcanon'), flush=True)
+              + ratio('capture', 'pgcanon') + ('   ' + ratio('by hand', 'pgcanon') if by_hand else ''), flush=True)
 
     def bytes(self):
         """One client, a fixed number of transactions, no pages written whole: the WAL of the changes and of nothing else."""
