@@ -7,6 +7,7 @@ use crate::capture::moment::Layout;
 use crate::catalog::relation::Oid;
 use crate::config::NodeName;
 use crate::journal::entry::{Head, Lane};
+use crate::sql::Name;
 use crate::sql::statement::Written;
 
 /// What becomes of a statement.
@@ -229,10 +230,16 @@ pub enum AloneResult {
 pub struct Meaning {
     /// None: no such relation, or one that no rule concerns (a temporary table, say).
     pub oid: Option<Oid>,
+    pub schema: Name,
     /// The session's role may SELECT every column.
     pub can_select: bool,
     /// Row-level security applies to the session's role.
     pub row_security: bool,
+}
+
+impl Meaning {
+    /// There is no such relation.
+    pub const NONE: Self = Self { oid: None, schema: Name::EMPTY, can_select: false, row_security: false };
 }
 
 /// What the session's server has to be asked about before a decision can be made.

@@ -82,7 +82,7 @@ impl Catalogs {
     ) -> Self {
         let (published, seen) = watch::channel(Seen::default());
         let asked = Arc::new(Asked::default());
-        let follower = Follower { settings, wanted, pace, published, asked: asked.clone(), told: 0 };
+        let follower = Follower { settings, wanted, pace, published, asked: asked.clone(), told: 0, shown: false };
         tokio::spawn(follower.follow());
         Self { seen, asked }
     }
@@ -174,6 +174,8 @@ struct Follower {
     asked: Arc<Asked>,
     /// The last invalidation that other proxies were told of.
     told: u64,
+    /// The last picture was published over this connection.
+    shown: bool,
 }
 
 /// One connection.
@@ -197,6 +199,10 @@ impl Follower {
                 result = self.over_one_connection() => result,
             };
             if let Err(lost) = result {
+                // Whatever is reached behind this may be another server, or the same with other tables.
+                if std::mem::take(&mut self.shown) {
+                    self.asked.count.fetch_add(1, Ordering::AcqRel);
+                }
                 if start.elapsed() > PAUSES.1 {
                     pause = PAUSES.0;
                 }
@@ -223,6 +229,7 @@ impl Follower {
             let query = load::query(&wanted.rules);
             let answer = within(async { Ok(load::answer(&link.client, &query).await?) }).await?;
             self.publish(Catalog::from_json(answer.as_bytes(), &wanted.rules, &wanted.named)?, ticket);
+            self.shown = true;
             if ticket > self.told {
                 self.told = ticket;
                 within(async { Ok(link.client.batch_execute(&format!("NOTIFY {CHANNEL}")).await?) }).await?;

@@ -25,7 +25,8 @@ const ROUNDS: usize = 8;
 
 /// What `$1` means, as the connection's `search_path` has it, and what its role may see of it.
 const RESOLVE: &str = "\
-SELECT c.oid, c.relpersistence OPERATOR(pg_catalog.=) 't', c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'), \
+SELECT c.oid, c.relpersistence OPERATOR(pg_catalog.=) 't', \
+       (SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace), \
        pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
            WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
            AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
@@ -169,13 +170,17 @@ impl Node {
     }
 
     async fn resolve(&self, written: &Written) -> Result<Meaning, ClassifyError> {
-        let absent = Meaning { oid: None, can_select: false, row_security: false };
         // A name in another encoding is none of the node's.
-        let Some(name) = regclass(written) else { return Ok(absent) };
+        let Some(name) = regclass(written) else { return Ok(Meaning::NONE) };
         let row = self.client.query_opt(RESOLVE, &[&name]).await.map_err(ControlError::from)?;
-        Ok(row.map_or(absent, |row| {
-            let temporary: bool = row.get(1);
-            Meaning { oid: (!temporary).then(|| Oid(row.get(0))), can_select: row.get(3), row_security: row.get(4) }
+        Ok(row.map_or(Meaning::NONE, |row| {
+            let (temporary, schema): (bool, &str) = (row.get(1), row.get(2));
+            Meaning {
+                oid: (!temporary).then(|| Oid(row.get(0))),
+                schema: Name::from(schema),
+                can_select: row.get(3),
+                row_security: row.get(4),
+            }
         }))
     }
 }

@@ -153,6 +153,22 @@ fn a_table_renamed_and_another_in_its_place() {
 }
 
 #[test]
+fn a_table_made_anew_past_the_proxy() {
+    on_both(TABLES, |node| {
+        let anew = "create table anew (id int primary key, v text)";
+        node.client().ok(&format!("{anew}; insert into anew values (1, 'a')"));
+        node.sql(&format!("drop table anew; {anew}; create schema away; create table away.anew ()"));
+        // Nobody has looked since.
+        let mut c = node.client();
+        c.ok("insert into anew values (2, 'b')");
+        c.ok("insert into away.anew default values");
+        c.ok("update anew set v = now()::text");
+        let transactions = node.sql("select count(distinct xid) from pgcanon.journal");
+        assert_eq!(transactions, "3", "the table with its first row, another row, a change");
+    });
+}
+
+#[test]
 fn another_encoding() {
     on_both(TABLES, |node| {
         let mut c = node.client();

@@ -22,6 +22,7 @@ on_15_and_18! {
     the_version_grows_only_with_a_difference,
     other_rules_make_another_picture,
     it_waits_for_a_server_and_survives_its_restart,
+    what_was_read_counts_no_longer_once_the_server_is_lost,
 }
 
 /// So seldom that a test does not wait for it.
@@ -207,5 +208,27 @@ fn it_waits_for_a_server_and_survives_its_restart(pg: Pg) {
         cluster.psql("create table b (id int)");
         within(awaited.picture()).await.expect("the task runs");
         assert_eq!(names(proxy.invalidated().await.as_ref()), ["a", "b"]);
+    });
+}
+
+/// It may be another server that comes back, or have other tables; sessions may reach it sooner.
+fn what_was_read_counts_no_longer_once_the_server_is_lost(pg: Pg) {
+    let cluster = Cluster::start(pg, "", "");
+    block_on(async {
+        let proxy = Proxy::start(&cluster, &["public.*"], NEVER);
+        proxy.first().await;
+        assert!(!proxy.catalogs.is_behind());
+        cluster.stop(Stop::Immediate);
+        let turns = |behind: bool| {
+            let catalogs = &proxy.catalogs;
+            within(async move {
+                while catalogs.is_behind() != behind {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+        };
+        turns(true).await;
+        cluster.restart();
+        turns(false).await;
     });
 }

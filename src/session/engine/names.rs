@@ -16,6 +16,8 @@ macro_rules! ask {
     ($($which:literal)+) => {
         concat!(
             "SELECT c.oid::pg_catalog.int8::pg_catalog.text, c.relpersistence::pg_catalog.text, ",
+            "(SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n ",
+            "WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace), ",
             "(pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a ",
             "WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ",
             "AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')))::pg_catalog.text, ",
@@ -54,7 +56,7 @@ impl Names {
 
     /// There is no such relation.
     pub(super) fn absent(&mut self, written: &Written) {
-        self.known.insert(key(written), Meaning { oid: None, can_select: false, row_security: false });
+        self.known.insert(key(written), Meaning::NONE);
     }
 
     /// The DataRow that answers [`RESOLVE`] or [`RESOLVE_IN`].
@@ -62,7 +64,8 @@ impl Names {
         let mut reader = Reader(row);
         let count = reader.u16()?;
         let values = (0..count).map(|_| reader.value()).collect::<Option<Vec<_>>>()?;
-        let [Some(oid), Some(persistence), Some(can_select), Some(row_security)] = values.as_slice() else {
+        let [Some(oid), Some(persistence), Some(schema), Some(can_select), Some(row_security)] = values.as_slice()
+        else {
             return None;
         };
         let oid = std::str::from_utf8(oid).ok()?.parse().ok()?;
@@ -71,6 +74,7 @@ impl Names {
             key(written),
             Meaning {
                 oid: (!temporary).then_some(Oid(oid)),
+                schema: Name::from_bytes(schema),
                 can_select: *can_select == b"true",
                 row_security: *row_security == b"true",
             },

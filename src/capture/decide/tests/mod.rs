@@ -193,7 +193,8 @@ impl Node {
             written.schema.is_none_or(|s| s.as_bytes() == name.schema.as_bytes())
         };
         let oid = found.into_iter().find(in_schema).copied().filter(|_| !self.shadowed);
-        let known = Meaning { oid, can_select: self.can_select, row_security: self.row_security };
+        let schema = Name::from("public");
+        let known = Meaning { oid, schema, can_select: self.can_select, row_security: self.row_security };
         self.asked.then_some(known)
     }
 
