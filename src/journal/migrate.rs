@@ -45,6 +45,8 @@ pub const FUNCTIONS: &[&str] = &[
     "rank(timestamptz, text, xid, text, text, text)",
     "version(xid, text)",
     "outlives(text, text, bytea, timestamptz, text, int8, text, text, text)",
+    "decided(text, int8, int4, text, text, text, text, jsonb, jsonb, text, timestamptz, timestamptz)",
+    "tell(bytea, bytea, text, text, bytea)",
     "lock_key(bytea)",
 ];
 

@@ -109,6 +109,24 @@ BEGIN
     RETURN 1;
 END $$;
 
+-- What hardly ever comes is left to functions: a statement pays for each table that it names whenever it is executed, whether it
+-- comes to write into it or not.
+
+CREATE FUNCTION pgcanon.decided(origin text, tick int8, ord int4, nsp text, tab text, kind text, decision text, stored jsonb,
+    incoming jsonb, stored_origin text, stored_time timestamptz, incoming_time timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    INSERT INTO pgcanon.conflict (origin, tick, ord, nsp_name, table_name, kind, decision, stored, incoming, stored_origin,
+        stored_time, incoming_time)
+    VALUES (origin, tick, ord, nsp, tab, kind, decision, stored, incoming, stored_origin, stored_time, incoming_time);
+END $$;
+
+CREATE FUNCTION pgcanon.tell(head bytea, image bytea, nsp text, tab text, row_key bytea) RETURNS void
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    INSERT INTO pgcanon.echo (head, image, nsp_name, table_name, key) VALUES (head, image, nsp, tab, row_key);
+END $$;
+
 -- There are not so many of these locks that a long transaction could use them up.
 CREATE FUNCTION pgcanon.lock_key(row_key bytea) RETURNS void
 LANGUAGE sql VOLATILE AS $$

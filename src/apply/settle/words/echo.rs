@@ -40,13 +40,10 @@ impl<'a> Words<'a> {
             false => String::new(),
         };
         let why: Vec<String> = why.into_iter().map(|why| format!("EXISTS ({why})")).collect();
-        Ok(Some(format!(
-            " UNION ALL SELECT {}, pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{})), {table}, {key} \
-             FROM won WHERE {}",
-            self.row_head()?,
-            self.list(", ", |_| true, |c| c.plain(&c.value)),
-            why.join(" OR ")
-        )))
+        let columns = self.list(", ", |_| true, |c| c.plain(&c.value));
+        let image = format!("pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns}))");
+        let row = format!("{table}, {key}");
+        Ok(Some(tell(&self.row_head()?, &image, Some(&row), &format!("won WHERE {}", why.join(" OR ")))))
     }
 
     /// What an entry with the row of the peer is headed with there.
@@ -117,6 +114,11 @@ impl<'a> Words<'a> {
         }
         parts.join(" || ")
     }
+}
+
+/// Has an image sent, and if need be what row it is of.
+pub(super) fn tell(head: &str, image: &str, row: Option<&str>, from: &str) -> String {
+    format!("SELECT pgcanon.tell({head}, {image}, {}) FROM {from}", row.unwrap_or("NULL, NULL, NULL"))
 }
 
 /// A `bytea`.

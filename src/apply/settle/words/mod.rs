@@ -2,6 +2,7 @@
 
 mod echo;
 
+use self::echo::tell;
 use super::Ground;
 use crate::apply::applier::TIMESTAMPTZ;
 use crate::apply::route::Destination;
@@ -13,9 +14,6 @@ use crate::sql::quote::{ident, literal};
 
 /// Types of which a column can tell versions apart: `int2`, `int4`, `int8`, `date`, `timestamp` and `timestamptz`.
 pub(super) const NUMBERS: [u32; 6] = [21, 23, 20, 1082, 1114, TIMESTAMPTZ];
-
-const INTO_CONFLICT: &str = "INSERT INTO pgcanon.conflict (origin, tick, ord, nsp_name, table_name, kind, decision, stored, \
-    incoming, stored_origin, stored_time, incoming_time)";
 
 const INTO_TOMBSTONE: &str = "INSERT INTO pgcanon.tombstone (nsp_name, table_name, key, number)";
 
@@ -173,7 +171,7 @@ impl<'a> Words<'a> {
                     "was AS (SELECT pg_catalog.to_jsonb(t) AS row, v.at, v.origin FROM {table} AS t, {} WHERE {same}), ",
                     self.version("t")
                 ),
-                self.record("'insert_exists'", "'applied'", "w", "was AS w WHERE EXISTS (SELECT FROM won)"),
+                Some(self.record("'insert_exists'", "'applied'", "w", "was AS w WHERE EXISTS (SELECT FROM won)")),
             ),
             Act::Update => {
                 let missed = format!("EXISTS (SELECT FROM won) AND NOT EXISTS (SELECT FROM {table} AS t WHERE {same})");
@@ -181,21 +179,20 @@ impl<'a> Words<'a> {
                     "(SELECT NULL::pg_catalog.jsonb AS row, NULL::pg_catalog.timestamptz AS at, \
                      NULL::pg_catalog.text AS origin WHERE {missed}) AS w"
                 );
-                (String::new(), self.record("'update_missing'", "'applied'", "w", &from))
+                (String::new(), Some(self.record("'update_missing'", "'applied'", "w", &from)))
             }
-            _ => (String::new(), String::new()),
+            _ => (String::new(), None),
         };
-        let and = if won_over.is_empty() { "" } else { " UNION ALL " };
-        all.push(format!(
-            "WITH {dead}, {won}, {was}{here}, told AS ({INTO_CONFLICT} {lost}{and}{won_over}) \
-             INSERT INTO pgcanon.echo (head, image, nsp_name, table_name, key) \
-             SELECT {}, {}, NULL, NULL, NULL::pg_catalog.bytea FROM dead AS d WHERE NOT EXISTS (SELECT FROM won) \
-             UNION ALL SELECT {}, h.image, NULL, NULL, NULL FROM here AS h{}",
-            self.grave_head()?,
-            self.grave_image(),
-            self.row_head()?,
-            self.again()?.unwrap_or_default()
-        ));
+        let dead_still = "dead AS d WHERE NOT EXISTS (SELECT FROM won)";
+        let told = [
+            Some(lost),
+            won_over,
+            Some(tell(&self.grave_head()?, &self.grave_image(), None, dead_still)),
+            Some(tell(&self.row_head()?, "h.image", None, "here AS h")),
+            self.again()?,
+        ];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        all.push(format!("WITH {dead}, {won}, {was}{here} {}", told.join(" UNION ALL ")));
         Ok(all)
     }
 
@@ -230,15 +227,14 @@ impl<'a> Words<'a> {
         let delete = format!(
             "WITH gone AS (DELETE FROM {} AS t WHERE {same} AND {rank} >= 0 \
                  RETURNING t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid AS own), {}, {stale}\
-             told AS ({INTO_CONFLICT} {}), \
              grave AS ({INTO_TOMBSTONE} SELECT {}, {key}, {}{loses}) \
-             INSERT INTO pgcanon.echo (head, image) SELECT {}, h.image FROM here AS h",
+             {} UNION ALL {}",
             self.table,
             self.here(&format!("{same} AND NOT EXISTS (SELECT FROM gone)")),
-            self.record("'delete_differs'", "'kept'", "h", "here AS h"),
             self.schema_and_name(),
             self.told(Told::Number),
-            self.row_head()?,
+            self.record("'delete_differs'", "'kept'", "h", "here AS h"),
+            tell(&self.row_head()?, "h.image", None, "here AS h"),
         );
         Ok(vec![format!("SELECT pgcanon.lock_key({key})"), delete])
     }
@@ -256,10 +252,10 @@ impl<'a> Words<'a> {
         let delete = |which: &str| {
             format!(
                 "gone AS (DELETE FROM {table} AS t WHERE {which} RETURNING {} AS key, pg_catalog.to_jsonb(t) AS row), \
-                 told AS ({INTO_CONFLICT} {}) {INTO_TOMBSTONE} SELECT {}, g.key, {number} FROM gone AS g",
+                 grave AS ({INTO_TOMBSTONE} SELECT {}, g.key, {number} FROM gone AS g) {}",
                 self.key_of_table(),
-                self.record("'unique'", "'applied'", "g", from),
                 self.schema_and_name(),
+                self.record("'unique'", "'applied'", "g", from),
             )
         };
         let first = delete(&format!("{rival} AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"));
@@ -327,8 +323,8 @@ impl<'a> Words<'a> {
     fn record(&self, kind: &str, decision: &str, stored: &str, from: &str) -> String {
         let incoming = self.list(", ", |_| true, |c| format!("{} AS {}", c.value, c.name));
         format!(
-            "SELECT {}, {}, {}, {}, {kind}, {decision}, {stored}.row, \
-             (SELECT pg_catalog.to_jsonb(i) FROM (SELECT {incoming}) AS i), {stored}.origin, {stored}.at, {} FROM {from}",
+            "SELECT pgcanon.decided({}, {}, {}, {}, {kind}, {decision}, {stored}.row, \
+             (SELECT pg_catalog.to_jsonb(i) FROM (SELECT {incoming}) AS i), {stored}.origin, {stored}.at, {}) FROM {from}",
             self.told(Told::Origin),
             self.told(Told::Tick),
             self.told(Told::Ord),
