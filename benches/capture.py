@@ -2,7 +2,8 @@
 
 Prints ratios to `direct` in the same round and, in the last columns, what the rules alone cost: captured ÷ without a rule,
 and how much of that nobody could save who writes a row of that size beside each change: clients who do so themselves, in the
-same message, through the proxy without a rule. Then bytes: what one changed row takes in the journal, beside the WAL that the change itself writes.
+same message, through the proxy without a rule. Then bytes: what one changed row takes in the journal, beside the WAL that the
+change itself writes.
 """
 import os
 import statistics

@@ -262,6 +262,7 @@ impl<'a> Words<'a> {
         let second = delete(&format!("{same} AND {rank} >= 0 AND {beaten}"));
         [format!("WITH {}, {first}", self.dead()), format!("WITH {second}")]
     }
+
     /// Whether a row that has been made is dead by now.
     fn outlives(&self) -> String {
         let resolve = match (&self.number, self.deleting()) {
