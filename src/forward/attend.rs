@@ -377,6 +377,7 @@ impl<'a> Attendant<'a> {
         self.status.send_modify(|status| {
             status.turn(Phase::Live);
             status.applied = told;
+            status.reached = from;
         });
         tracing::info!(peer = %self.o.peer.name, "forwarding");
         let mut resolved = Instant::now();

@@ -11,13 +11,13 @@ use crate::apply::{Applier, ApplyError, Gid, Mode, Route};
 use crate::catalog::{ControlSettings, Wanted};
 use crate::config::{NodeName, Peer};
 use crate::journal::ticker::State as Ticks;
-use crate::journal::{Entries, Key, Meta, MetaError, Progress, TickId, Waker, Xid};
+use crate::journal::{Entries, Key, Meta, MetaError, Progress, Snapshot, TickId, Waker, Xid};
 use crate::wire::error::sqlstate;
 use crate::wire::stream::Liveness;
 
 use super::course::missing;
 use super::store::tag;
-use super::{ForwardError, Handle, Phase};
+use super::{ForwardError, Handle, Phase, Status};
 
 /// How long a lock is waited for on a peer. Somebody there may wait for one of ours, and neither server can see that.
 const LOCKED: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ pub struct Changes {
     pub rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// What was committed before, and is in no tick yet.
     pub unticked: Vec<Xid>,
+    /// What else was committed before is in ticks up to this one.
+    pub ticked: Option<TickId>,
     /// How far this node has others' changes.
     pub deps: BTreeMap<String, Progress>,
 }
@@ -118,7 +120,7 @@ impl Preparer {
         }
         let Some((meta, _)) = changes.rows.last().filter(|_| !entries.is_empty()) else { return Ok(()) };
         let gid = Gid { origin: self.node.to_string(), xid, tag: tag(meta) };
-        self.caught_up(handle, &changes.unticked).await?;
+        self.caught_up(handle, changes).await?;
         let settings =
             ControlSettings::load(&peer.connect, self.connect_timeout, self.liveness).map_err(ForwardError::from)?;
         let stream = settings.log_in(&format!("pgcanon:{}", self.node)).await.map_err(ForwardError::from)?;
@@ -145,17 +147,20 @@ impl Preparer {
 
     /// Waits until a peer has everything that was committed before: nothing is overtaken. Who is behind for long is not waited
     /// for.
-    async fn caught_up(&self, handle: &Handle, before: &[Xid]) -> Result<(), Refused> {
+    async fn caught_up(&self, handle: &Handle, changes: &Changes) -> Result<(), Refused> {
         let (mut ticks, mut status) = (self.ticks.clone(), handle.status.clone());
-        self.ticker.wake();
-        let shown = |ticks: &Ticks| {
-            before.iter().all(|xid| ticks.snapshot.as_ref().is_some_and(|snapshot| snapshot.shows(*xid)))
-        };
         let gone = || Refused::Away("the proxy is ending".to_owned());
-        let tick = ticks.wait_for(shown).await.map_err(|_| gone())?.latest.unwrap_or_default();
+        let mut last = changes.ticked;
+        if !changes.unticked.is_empty() {
+            self.ticker.wake();
+            let shows = |snapshot: &Arc<Snapshot>| changes.unticked.iter().all(|xid| snapshot.shows(*xid));
+            let shown = |ticks: &Ticks| ticks.snapshot.as_ref().is_some_and(shows);
+            last = last.max(ticks.wait_for(shown).await.map_err(|_| gone())?.latest);
+        }
+        let has = |status: &Status| last.is_none_or(|tick| status.has(tick));
         let away = |phase: Phase| !matches!(phase, Phase::Live | Phase::Connecting | Phase::Draining);
         let seen = status
-            .wait_for(|status| away(status.phase) || status.phase == Phase::Live && status.has(tick))
+            .wait_for(|status| away(status.phase) || status.phase == Phase::Live && has(status))
             .await
             .map_err(|_| gone())?;
         if away(seen.phase) {

@@ -89,10 +89,10 @@ impl Phase {
 // === impl Status ===
 
 impl Status {
-    /// Whether the peer has all of a tick; before the first one there is nothing to have.
+    /// Whether the peer has all of a tick.
     #[must_use]
     pub fn has(&self, tick: TickId) -> bool {
-        tick == TickId::default() || self.reached >= (tick, WHOLE)
+        self.reached >= (tick, WHOLE)
     }
 
     pub(super) fn turn(&mut self, phase: Phase) {

@@ -185,3 +185,18 @@ fn what_one_peer_rejects_no_other_keeps() {
     assert_eq!(["a", "b"].map(|node| rows(&mesh, node)), ["4:everywhere:0 6:everywhere:0"; 2]);
     clean(&mesh);
 }
+
+#[test]
+fn a_quiet_node_whose_proxy_was_restarted_waits_for_nothing() {
+    let (mut mesh, _b) = pair();
+    // Nothing was before it.
+    mesh.client("a").ok("insert into t values (1, 'first')");
+    eventually("the peer to have all for good", || {
+        let sql = format!("select tick = (select max(id) from pgcanon.tick) and ord = {} from pgcanon.peer", i32::MAX);
+        (mesh.node("a").sql(&sql) == "t").then_some(())
+    });
+    mesh.restart("a");
+    mesh.client("a").ok("insert into t values (2, 'second')");
+    assert_eq!(rows(&mesh, "b"), "1:first:0 2:second:0");
+    clean(&mesh);
+}

@@ -49,15 +49,18 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
     SELECT xid::text, meta, data FROM pgcanon.journal WHERE xid = pg_current_xact_id_if_assigned() ORDER BY lsn, slot, ctid
 $$;
 
--- What the transaction that asks may hang on: this node's transactions that are in no tick yet, and how far it has others' changes.
+-- What the transaction that asks may hang on: this node's transactions that are in no tick yet, the last tick (without a number of
+-- a transaction and a name), and how far this node has others' changes.
 CREATE FUNCTION pgcanon.before_own_changes()
 RETURNS TABLE (xid text, origin text, system int8, timeline int4, tick int8, ord int4)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = '' AS $$
+    WITH last AS (SELECT id, snapshot FROM pgcanon.tick ORDER BY id DESC LIMIT 1)
     SELECT DISTINCT j.xid::text, NULL::text, 0::int8, 0, 0::int8, 0
-    FROM pgcanon.journal AS j,
-        (SELECT COALESCE((SELECT snapshot FROM pgcanon.tick ORDER BY id DESC LIMIT 1), '1:1:') AS snapshot) AS last
+    FROM pgcanon.journal AS j, (SELECT COALESCE((SELECT snapshot FROM last), '1:1:') AS snapshot) AS last
     WHERE j.xid >= pg_snapshot_xmin(last.snapshot) AND NOT pg_visible_in_snapshot(j.xid, last.snapshot)
         AND j.xid IS DISTINCT FROM pg_current_xact_id_if_assigned()
+    UNION ALL
+    SELECT NULL, NULL, 0, 0, id, 0 FROM last
     UNION ALL
     SELECT NULL, origin, system, timeline, tick, ord FROM pgcanon.progress
 $$;

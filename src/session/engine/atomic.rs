@@ -96,12 +96,18 @@ impl Engine {
         let Atomic::Asked(changes, _) = &mut self.atomic else { return };
         let mut reader = Reader(row.get(2..).unwrap_or_default());
         let mut value = || reader.value().flatten();
-        if let Some(xid) = text(value()) {
-            changes.unticked.push(xid);
-        } else if let (Some(origin), Some(system), Some(timeline), Some(tick), Some(ord)) =
-            (text(value()), text(value()), text(value()), text(value()), text(value()))
-        {
-            changes.deps.insert(origin, Progress { system, timeline, tick: TickId(tick), ord, part: 0 });
+        let (xid, origin) = (text(value()), text(value()));
+        let (Some(system), Some(timeline), Some(tick), Some(ord)) =
+            (text(value()), text(value()), text(value()).map(TickId), text(value()))
+        else {
+            return;
+        };
+        match (xid, origin) {
+            (Some(xid), _) => changes.unticked.push(xid),
+            (None, Some(origin)) => {
+                changes.deps.insert(origin, Progress { system, timeline, tick, ord, part: 0 });
+            }
+            (None, None) => changes.ticked = Some(tick),
         }
     }
 
