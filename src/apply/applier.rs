@@ -105,6 +105,8 @@ pub(super) struct Open {
     pub(super) copying: bool,
     /// When what is being applied was committed on its node.
     pub(super) time: Option<CommitTime>,
+    /// The peer's tick up to which its node had the peer's changes then, or more.
+    pub(super) seen: Option<TickId>,
     /// Where it is a version that another node wrote, perhaps: that one, and when.
     pub(super) version: Option<(CommitTime, String)>,
 }
@@ -201,6 +203,7 @@ impl Applier {
             truncating: None,
             copying: false,
             time: None,
+            seen: None,
             version: None,
         });
         Ok(())
@@ -221,10 +224,11 @@ impl Applier {
         self.stamps.is_some()
     }
 
-    /// When the source transaction was committed; as of then the peer's is, too. To be called before its entries.
-    pub fn as_of(&mut self, time: Option<CommitTime>) -> Result<(), ApplyError> {
+    /// When the source transaction was committed: as of then the peer's is, too. And the last of the peer's ticks of which its
+    /// node may have seen something by then, where that is known. To be called before its entries.
+    pub fn as_of(&mut self, time: Option<CommitTime>, seen: Option<TickId>) -> Result<(), ApplyError> {
         let open = self.opened()?;
-        (open.time, open.version) = (time, None);
+        (open.time, open.seen, open.version) = (time, seen, None);
         Ok(())
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Course {
     at: Place,
     /// The tick that is being applied: its number, and whose it is.
     tick: (TickId, i64, i32),
+    /// How far this node had the peer's own changes at that tick.
+    seen: Option<TickId>,
     group: Group,
     /// Source transactions in one target transaction at the moment: fewer where they get into the way of clients.
     most: usize,
@@ -93,6 +95,7 @@ impl Course {
             ahead,
             at,
             tick,
+            seen: None,
             group,
             most: GROUP.0,
             peer,
@@ -158,6 +161,7 @@ impl Course {
                     return Err(ForwardError::OtherLife(at.tick, at.timeline));
                 }
                 self.tick = (tick.id, tick.system, tick.timeline);
+                self.seen = tick.deps.get(&self.peer).map(|progress| progress.tick);
                 self.wait_for(&tick.deps).await?;
                 if self.applier.is_atomic() {
                     // What of this tick was prepared is committed by now.
@@ -177,7 +181,7 @@ impl Course {
                 }
                 self.group.ord = ord;
                 self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
-                self.applier.as_of(time)?;
+                self.applier.as_of(time, self.seen)?;
                 if let Some(xid) = self.passing {
                     self.applier.in_turn(xid);
                 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::apply::{Applier, ApplyError, At, Mode, Rejection};
 use crate::config::OnError;
 use crate::journal::entry::{Head, Lane, Op};
-use crate::journal::{CommitTime, Entry, Progress, Xid};
+use crate::journal::{Entry, Progress, Xid};
 
 use super::park::Parked;
 use super::store::{Place, Store, Waiting};
@@ -265,13 +265,7 @@ impl Drain<'_> {
         self.finish(taken, building).await
     }
 
-    async fn source(
-        &mut self,
-        taken: &mut Taken,
-        (tick, ord): Place,
-        time: Option<CommitTime>,
-        mode: Mode,
-    ) -> Result<(), ForwardError> {
+    async fn source(&mut self, taken: &mut Taken, piece: &Waiting, mode: Mode) -> Result<(), ForwardError> {
         if taken.one_by_one {
             if taken.transactions > 0 {
                 self.applier.commit().await?;
@@ -281,9 +275,9 @@ impl Drain<'_> {
             self.applier.begin(Mode { durable: true, ..mode })?;
         }
         taken.transactions = taken.transactions.saturating_add(1);
-        let (system, timeline) = self.identity;
+        let ((system, timeline), (tick, ord)) = (self.identity, piece.place);
         self.applier.source(Progress { system, timeline, tick, ord, part: 0 })?;
-        Ok(self.applier.as_of(time)?)
+        Ok(self.applier.as_of(piece.time, piece.seen)?)
     }
 
     async fn take(
@@ -299,7 +293,7 @@ impl Drain<'_> {
         if self.early.contains(&piece.xid) {
             self.put(building, taken).await?;
             if std::mem::take(&mut taken.fresh) {
-                self.source(taken, piece.place, piece.time, mode).await?;
+                self.source(taken, &piece, mode).await?;
             }
             taken.passing = Some(piece.xid);
             taken.ids.push(piece.id);
@@ -311,7 +305,7 @@ impl Drain<'_> {
             return Ok(());
         }
         if std::mem::take(&mut taken.fresh) {
-            self.source(taken, piece.place, piece.time, mode).await?;
+            self.source(taken, &piece, mode).await?;
         }
         taken.ids.push(piece.id);
         if let Some(open) = building

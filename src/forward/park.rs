@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::apply::{ApplyError, Mode, Rejection};
 use crate::journal::entry::{ColumnRole, Head, ImageColumn, Lane, Op};
-use crate::journal::{BadImage, CommitTime, Entry, Images, Progress, Value};
+use crate::journal::{BadImage, Entry, Images, Progress, Value};
 
 use super::ForwardError;
 use super::drain::{Drain, Stuck};
@@ -119,7 +119,7 @@ impl Drain<'_> {
         self.store.begin().await?;
         if let Some(entry) = self.store.lock(piece.id).await?
             && !there
-            && let Err(error) = self.put_aside(note, piece.time, &entry).await
+            && let Err(error) = self.put_aside(note, piece, &entry).await
         {
             self.store.rollback().await?;
             let ForwardError::Apply(ApplyError::Rejected(why) | ApplyError::Retry(why)) = error else {
@@ -141,16 +141,11 @@ impl Drain<'_> {
         Ok(Ok(()))
     }
 
-    async fn put_aside(
-        &mut self,
-        note: (Progress, i32),
-        time: Option<CommitTime>,
-        entry: &Entry,
-    ) -> Result<(), ForwardError> {
+    async fn put_aside(&mut self, note: (Progress, i32), piece: &Waiting, entry: &Entry) -> Result<(), ForwardError> {
         let Some(to) = self.applier.destination(&entry.head) else { return Ok(()) };
         self.applier.begin(Mode { durable: true, ..Mode::default() })?;
         self.applier.aside(note)?;
-        self.applier.as_of(time)?;
+        self.applier.as_of(piece.time, piece.seen)?;
         self.applier.entry(&to, entry).await?;
         self.end().await
     }

@@ -88,6 +88,8 @@ pub(super) struct Waiting {
     pub(super) entry: Vec<u8>,
     /// When its transaction was committed.
     pub(super) time: Option<CommitTime>,
+    /// How far this node had the peer's own changes then, as long as that is known.
+    pub(super) seen: Option<TickId>,
 }
 
 impl Waiting {
@@ -309,7 +311,8 @@ impl Store {
     ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
         let ((tick, ord), seq) = after.unwrap_or(((TickId(0), 0), 0));
         let sql = format!(
-            "SELECT id, tick, ord, seq, nr, xid, entry, {} FROM \
+            "SELECT id, tick, ord, seq, nr, xid, entry, {}, \
+                (SELECT (t.deps->$1->>'tick')::int8 FROM pgcanon.tick AS t WHERE t.id = summed.tick) FROM \
             (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
                 (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND {which} \
                  AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked) \
@@ -330,6 +333,7 @@ impl Store {
                     xid: Xid(u64::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0)),
                     entry: row.try_get(6)?,
                     time: row.try_get::<_, Option<i64>>(7)?.map(CommitTime),
+                    seen: row.try_get::<_, Option<i64>>(8)?.map(TickId),
                 })
             })
             .collect()

@@ -23,9 +23,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Versions that go out together.
 const MANY: i64 = 200;
 /// How often is looked for what can be forgotten.
-const CARE: Duration = Duration::from_secs(30);
-/// Decisions are kept for so long.
+const CARE: Duration = Duration::from_secs(5);
+/// Decisions are kept for so long, and versions that were sent.
 const RECORDS: &str = "7 days";
+const SENT: &str = "10 minutes";
+/// Deletions of one key in so much time, past which those that are beaten are looked for.
+const OFTEN: &str = "1 minute";
+const FEW: i64 = 8;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What it takes.
@@ -111,14 +115,15 @@ async fn session(o: &AftermathOptions) -> Result<std::convert::Infallible, Troub
 
 /// Journals versions that have won, each in a transaction of its own, as it has a time of its own. How many there were.
 async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Result<i64, Trouble> {
-    let rows = client.query("SELECT id, head, image FROM pgcanon.echo ORDER BY id LIMIT $1", &[&MANY]).await?;
+    let sql = "SELECT id, head, image FROM pgcanon.echo WHERE sent IS NULL ORDER BY id LIMIT $1";
+    let rows = client.query(sql, &[&MANY]).await?;
     if rows.is_empty() {
         return Ok(0);
     }
     let slot = *o.slot.borrow();
     let sql = format!(
-        "WITH gone AS (DELETE FROM pgcanon.echo WHERE id = $1 RETURNING 1) \
-         INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $2, $3 FROM gone"
+        "WITH sent AS (UPDATE pgcanon.echo SET sent = pg_catalog.pg_current_xact_id() WHERE id = $1 AND sent IS NULL RETURNING 1) \
+         INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $2, $3 FROM sent"
     );
     let statement = client.prepare(&sql).await?;
     let mut made = Vec::new();
@@ -133,15 +138,40 @@ async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Res
 }
 
 /// Forgets decisions that are old, and deletions that nobody can overlook any more: old, while all peers are there to send what
-/// is older.
+/// is older; or beaten by another one of their key.
 async fn forget(client: &Client, o: &AftermathOptions) -> Result<(), Trouble> {
-    let sql = format!("DELETE FROM pgcanon.conflict WHERE decided < pg_catalog.now() - '{RECORDS}'::interval");
-    client.execute(&sql, &[]).await?;
+    let sql = format!(
+        "DELETE FROM pgcanon.conflict WHERE decided < pg_catalog.now() - '{RECORDS}'::interval; \
+         DELETE FROM pgcanon.echo WHERE sent IS NOT NULL AND made < pg_catalog.now() - '{SENT}'::interval"
+    );
+    client.batch_execute(&sql).await?;
     let sql = "DELETE FROM pgcanon.tombstone WHERE deleted < pg_catalog.now() - pg_catalog.make_interval(secs => $1) \
         AND NOT EXISTS (SELECT FROM pg_catalog.unnest($2::text[]) AS p(name) WHERE NOT EXISTS ( \
             SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = pg_catalog.current_database() \
             AND a.application_name = 'pgcanon:' || p.name \
             AND a.backend_start < pg_catalog.now() - pg_catalog.make_interval(secs => $1 / 2)))";
     client.execute(sql, &[&o.retain.as_secs_f64(), &o.peers]).await?;
-    Ok(())
+    forget_beaten(client).await
+}
+
+/// Every change of a row looks at all deletions of its key. Of those that one node made of it, the last one is as strong as all,
+/// or, where a column tells versions apart, that of the highest number.
+async fn forget_beaten(client: &Client) -> Result<(), Trouble> {
+    let times = client.query_one("SELECT pg_catalog.current_setting('track_commit_timestamp') = 'on'", &[]).await?;
+    let version = if times.try_get(0)? { "pgcanon.version(d.xmin, '')" } else { "(SELECT d.deleted, '')" };
+    // Few keys are deleted again and again; an applier that is at one of them is not waited for.
+    let sql = format!(
+        "WITH often AS ( \
+            SELECT nsp_name, table_name, key FROM pgcanon.tombstone WHERE deleted > pg_catalog.now() - '{OFTEN}'::interval \
+            GROUP BY nsp_name, table_name, key HAVING pg_catalog.count(*) > {FEW}), \
+         ranked AS ( \
+            SELECT d.ctid, pg_catalog.row_number() OVER (writer ORDER BY v.at DESC, d.ctid) AS by_time, \
+                pg_catalog.row_number() OVER (writer ORDER BY d.number DESC NULLS LAST, v.at DESC, d.ctid) AS by_number \
+            FROM often AS o JOIN pgcanon.tombstone AS d USING (nsp_name, table_name, key), {version} AS v(at, origin) \
+            WINDOW writer AS (PARTITION BY nsp_name, table_name, key, v.origin)), \
+         free AS (SELECT ctid FROM pgcanon.tombstone WHERE ctid = ANY (ARRAY( \
+            SELECT ctid FROM ranked WHERE by_time > 1 AND by_number > 1)) FOR UPDATE SKIP LOCKED) \
+         DELETE FROM pgcanon.tombstone WHERE ctid = ANY (ARRAY(SELECT ctid FROM free))"
+    );
+    client.batch_execute(&sql).await.map_err(Trouble::from)
 }

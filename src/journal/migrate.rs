@@ -46,7 +46,8 @@ pub const FUNCTIONS: &[&str] = &[
     "version(xid, text)",
     "outlives(text, text, bytea, timestamptz, text, int8, text, text, text)",
     "decided(text, int8, int4, text, text, text, text, jsonb, jsonb, text, timestamptz, timestamptz)",
-    "tell(bytea, bytea, text, text, bytea)",
+    "tell(bytea, bytea, text, text, bytea, int8, xid)",
+    "whole(xid)",
     "lock_key(bytea)",
 ];
 

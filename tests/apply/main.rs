@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod echoes;
 mod failures;
 mod forms;
 mod locks;

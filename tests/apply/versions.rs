@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes};
 use pgcanon::apply::{Applier, ApplyError, Mode};
 use pgcanon::journal::entry::{Extra, Op};
-use pgcanon::journal::{CommitTime, Entries, Entry};
+use pgcanon::journal::{CommitTime, Entries, Entry, TickId};
 
 use crate::common::rng::{Rng, seed};
 use crate::common::{Cluster, Pg};
@@ -21,29 +21,31 @@ fn rules(conflict: &str) -> String {
     format!("[[table]]\nname = \"public.t\"\nconflict = {conflict}\n")
 }
 
-fn peer(conf: &str, conflict: &str) -> Peer {
+pub(crate) fn peer(conf: &str, conflict: &str) -> Peer {
     let cluster = Arc::new(Cluster::start(Pg::V15, &format!("{KEEPS_TIMES}{conf}"), ""));
     Peer::new(cluster, TABLES, &rules(conflict))
 }
 
 /// Brings changes of one node.
-struct From {
+pub(crate) struct From {
     applier: Applier,
     ord: i32,
+    /// The peer's tick up to which the node has seen the peer's own changes.
+    pub(crate) seen: Option<TickId>,
 }
 
 impl From {
-    async fn node(peer: &Peer, node: &str, conflict: &str) -> From {
+    pub(crate) async fn node(peer: &Peer, node: &str, conflict: &str) -> From {
         let applier = Applier::open(peer.log_in().await, &name(node), route(&rules(conflict))).await;
-        From { applier: applier.expect("an applier"), ord: 0 }
+        From { applier: applier.expect("an applier"), ord: 0, seen: None }
     }
 
     /// One transaction that its node committed then.
-    async fn brings(&mut self, time: i64, entries: &[Entry]) -> Result<(), ApplyError> {
+    pub(crate) async fn brings(&mut self, time: i64, entries: &[Entry]) -> Result<(), ApplyError> {
         self.ord += 1;
         self.applier.begin(Mode::default())?;
         self.applier.source(place(1, self.ord))?;
-        self.applier.as_of(Some(CommitTime(time)))?;
+        self.applier.as_of(Some(CommitTime(time)), self.seen)?;
         for entry in entries {
             let to = self.applier.destination(&entry.head).expect("a destination");
             self.applier.entry(&to, entry).await?;
@@ -66,12 +68,12 @@ fn typed(entry: Entry, values: &[(u32, Option<Vec<u8>>)]) -> Entry {
     with_body(entry, &body)
 }
 
-fn row(id: i32, info: &str, n: Option<i32>) -> Entry {
+pub(crate) fn row(id: i32, info: &str, n: Option<i32>) -> Entry {
     let entry = rows(Op::Upsert, Extra::None, "t", "id:integer* info:text n:integer", &[]);
     typed(entry, &[(23, int(id)), (25, str(info)), (23, n.and_then(int))])
 }
 
-fn gone(id: i32, n: Option<i32>) -> Entry {
+pub(crate) fn gone(id: i32, n: Option<i32>) -> Entry {
     let entry = rows(Op::Delete, Extra::None, "t", "id:integer- info:text n:integer", &[]);
     typed(entry, &[(23, int(id)), (25, None), (23, n.and_then(int))])
 }
@@ -93,7 +95,7 @@ fn told(entry: Entry, writer: &str, time: i64) -> Entry {
     entry
 }
 
-const LAST: &str = "{ resolve = \"last\" }";
+pub(crate) const LAST: &str = "{ resolve = \"last\" }";
 
 #[test]
 fn a_version_keeps_its_writer_whoever_brings_it() {
@@ -202,7 +204,7 @@ fn a_row_that_is_deleted_while_a_change_waits_for_it_stays_dead() {
         c.ord += 1;
         c.applier.begin(Mode::default()).expect("begin");
         c.applier.source(place(1, c.ord)).expect("a source");
-        c.applier.as_of(Some(CommitTime(before + SECOND))).expect("a time");
+        c.applier.as_of(Some(CommitTime(before + SECOND)), None).expect("a time");
         let deletion = gone(2, None);
         let to = c.applier.destination(&deletion.head).expect("a destination");
         c.applier.entry(&to, &deletion).await.expect("a deletion");

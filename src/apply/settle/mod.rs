@@ -124,6 +124,7 @@ impl Applier {
         let time = time.map(|time| time.0.to_be_bytes());
         let (tick, ord) = at.map_or((0, 0), |at| (at.tick.0, at.ord));
         let (tick, ord) = (tick.to_be_bytes(), ord.to_be_bytes());
+        let seen = self.opened()?.seen.map(|tick| tick.0.to_be_bytes());
         let columns = settled
             .columns
             .iter()
@@ -137,6 +138,7 @@ impl Applier {
                 binary(number.as_ref().map(<[u8; 8]>::as_slice)),
                 binary(Some(&tick)),
                 binary(Some(&ord)),
+                binary(seen.as_ref().map(<[u8; 8]>::as_slice)),
             ])
             .collect();
         for statement in settled.statements(act) {

@@ -10,10 +10,11 @@ use crate::sql::quote::quoted;
 
 type Rights<'a> = HashMap<(&'a str, Option<&'a str>), &'a [String]>;
 
-/// What the apply role needs of the schema: to note how far it is, and what it decided.
+/// What the apply role needs of the schema: to know who had seen what, to note how far it is, and what it decided.
 const APPLY_RIGHTS: &[(&str, &str)] = &[
     ("progress", "SELECT, INSERT, UPDATE"),
-    ("tombstone", "SELECT, INSERT"),
+    ("tick", "SELECT"),
+    ("tombstone", "SELECT, INSERT, DELETE"),
     ("echo", "SELECT, INSERT, DELETE"),
     ("conflict", "SELECT, INSERT"),
     ("applied", "SELECT, INSERT, DELETE"),

@@ -19,17 +19,24 @@ CREATE INDEX tombstone_deleted ON pgcanon.tombstone (deleted);
 GRANT INSERT (nsp_name, table_name, key, number) ON pgcanon.tombstone TO PUBLIC;
 
 -- Versions that have won here against others' changes: their nodes may not know them any more, and get them again. Whose row it
--- is stands there where the transaction that brought it may yet delete it.
+-- is stands there where the transaction that brought it may yet delete it. What was sent stays for a while, so that it is not
+-- sent again to those who have not seen it yet.
 CREATE TABLE pgcanon.echo (
     id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     head bytea NOT NULL,
     image bytea NOT NULL,
     nsp_name text,
     table_name text,
-    key bytea
+    key bytea,
+    made timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    sent xid8
 );
 
-CREATE INDEX echo_key ON pgcanon.echo (key) WHERE key IS NOT NULL;
+CREATE INDEX echo_waits ON pgcanon.echo (id) WHERE sent IS NULL;
+
+CREATE INDEX echo_key ON pgcanon.echo (key) WHERE sent IS NULL AND key IS NOT NULL;
+
+CREATE INDEX echo_image ON pgcanon.echo USING hash (image);
 
 -- Who wrote the row that was there, and when it and the other one were written. By the transaction they are counted, each once.
 ALTER TABLE pgcanon.conflict
@@ -121,11 +128,35 @@ BEGIN
     VALUES (origin, tick, ord, nsp, tab, kind, decision, stored, incoming, stored_origin, stored_time, incoming_time);
 END $$;
 
-CREATE FUNCTION pgcanon.tell(head bytea, image bytea, nsp text, tab text, row_key bytea) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+-- Has a version sent that has won against a change. Who made that one had seen this node's changes up to a tick, and what came
+-- later is on its way: to say it once more for each change of a backlog would make as many changes of its own. row_xmin is that
+-- of the row or the deletion, where the server knows who wrote it.
+CREATE FUNCTION pgcanon.tell(told_head bytea, told_image bytea, nsp text, tab text, row_key bytea, seen int8, row_xmin xid)
+RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    shown pg_catalog.pg_snapshot := (SELECT t.snapshot FROM pgcanon.tick AS t WHERE t.id OPERATOR(pg_catalog.=) seen);
 BEGIN
-    INSERT INTO pgcanon.echo (head, image, nsp_name, table_name, key) VALUES (head, image, nsp, tab, row_key);
+    IF EXISTS (SELECT FROM pgcanon.echo AS e
+        WHERE e.image OPERATOR(pg_catalog.=) told_image AND e.head OPERATOR(pg_catalog.=) told_head
+            AND (e.sent IS NULL OR NOT pg_catalog.pg_visible_in_snapshot(e.sent, shown)))
+    THEN
+        RETURN;
+    END IF;
+    -- Clients of this node wrote it, and it is in the journal.
+    IF shown IS NOT NULL AND row_xmin IS NOT NULL AND NOT pg_catalog.pg_visible_in_snapshot(pgcanon.whole(row_xmin), shown)
+        AND (SELECT v.roident OPERATOR(pg_catalog.=) '0'::pg_catalog.oid FROM pg_catalog.pg_xact_commit_timestamp_origin(row_xmin) AS v)
+    THEN
+        RETURN;
+    END IF;
+    INSERT INTO pgcanon.echo (head, image, nsp_name, table_name, key) VALUES (told_head, told_image, nsp, tab, row_key);
 END $$;
+
+-- The transaction of a row, which stands there without its epoch.
+CREATE FUNCTION pgcanon.whole(row_xmin xid) RETURNS xid8 LANGUAGE sql VOLATILE AS $$
+    SELECT (now.xid OPERATOR(pg_catalog.-) ((now.xid OPERATOR(pg_catalog.-) row_xmin::pg_catalog.text::pg_catalog.int8)
+        OPERATOR(pg_catalog.&) 4294967295))::pg_catalog.text::pg_catalog.xid8
+    FROM (SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8) AS now(xid)
+$$;
 
 -- There are not so many of these locks that a long transaction could use them up.
 CREATE FUNCTION pgcanon.lock_key(row_key bytea) RETURNS void

@@ -21,7 +21,10 @@ impl<'a> Words<'a> {
         let mut why = vec![
             format!("SELECT FROM {} AS t, {} WHERE {} AND {newer}", self.table, self.version("t"), self.same_key()),
             // The transaction has said so of this row before.
-            format!("SELECT FROM pgcanon.echo AS e WHERE (e.nsp_name, e.table_name, e.key) = ({table}, {key})"),
+            format!(
+                "SELECT FROM pgcanon.echo AS e \
+                 WHERE (e.nsp_name, e.table_name, e.key) = ({table}, {key}) AND e.sent IS NULL"
+            ),
         ];
         if self.ground.conflict.resolve == Resolve::First {
             why.push(format!(
@@ -42,19 +45,37 @@ impl<'a> Words<'a> {
         let why: Vec<String> = why.into_iter().map(|why| format!("EXISTS ({why})")).collect();
         let columns = self.list(", ", |_| true, |c| c.plain(&c.value));
         let image = format!("pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns}))");
-        let row = format!("{table}, {key}");
-        Ok(Some(tell(&self.row_head()?, &image, Some(&row), &format!("won WHERE {}", why.join(" OR ")))))
+        // Whoever wrote over it, that one has seen it.
+        let row = format!("{table}, {key}, NULL, NULL");
+        let from = format!("won WHERE {}", why.join(" OR "));
+        Ok(Some(format!("SELECT pgcanon.tell({}, {image}, {row}) FROM {from}", self.row_head()?)))
+    }
+
+    /// The row that has won.
+    pub(super) fn tell_row(&self) -> Result<String, EncodeError> {
+        Ok(self.tell(&self.row_head()?, "h.image", "h", "here AS h"))
+    }
+
+    /// The deletion that has won.
+    pub(super) fn tell_grave(&self, from: &str) -> Result<String, EncodeError> {
+        Ok(self.tell(&self.grave_head()?, &self.grave_image(), "d", from))
+    }
+
+    fn tell(&self, head: &str, image: &str, winner: &str, from: &str) -> String {
+        let writer = if self.ground.keeps_times { format!("{winner}.writer") } else { "NULL".to_owned() };
+        let seen = self.told(Told::Seen);
+        format!("SELECT pgcanon.tell({head}, {image}, NULL, NULL, NULL, {seen}, {writer}) FROM {from}")
     }
 
     /// What an entry with the row of the peer is headed with there.
-    pub(super) fn row_head(&self) -> Result<String, EncodeError> {
+    fn row_head(&self) -> Result<String, EncodeError> {
         let role = |role| if role == ColumnRole::Value { role } else { ColumnRole::KeyValue };
         let column = |c: &Column<'_>| ImageColumn { role: role(c.head.role), ..c.head.clone() };
         self.head_of(Op::Upsert, self.tells_versions(), self.columns.iter().map(column).collect())
     }
 
     /// The same where it is gone: its key, and nothing but the number of its version.
-    pub(super) fn grave_head(&self) -> Result<String, EncodeError> {
+    fn grave_head(&self) -> Result<String, EncodeError> {
         let key = |column: &Column<'_>| ImageColumn { role: ColumnRole::Key, ..column.head.clone() };
         let keys = self.keys().into_iter().map(key);
         let columns = keys.chain(self.beside_key().map(|column| column.head.clone())).collect();
@@ -83,7 +104,7 @@ impl<'a> Words<'a> {
     }
 
     /// The image of what is gone: `dead` is called `d`.
-    pub(super) fn grave_image(&self) -> String {
+    fn grave_image(&self) -> String {
         let field = |oid: u32, len: u32| bytes(&[oid.to_be_bytes(), len.to_be_bytes()].concat());
         let versions: usize = if self.number.is_none() { 2 } else { 0 };
         let count = self.columns.len().saturating_add(versions).saturating_add(1);
@@ -114,11 +135,6 @@ impl<'a> Words<'a> {
         }
         parts.join(" || ")
     }
-}
-
-/// Has an image sent, and if need be what row it is of.
-pub(super) fn tell(head: &str, image: &str, row: Option<&str>, from: &str) -> String {
-    format!("SELECT pgcanon.tell({head}, {image}, {}) FROM {from}", row.unwrap_or("NULL, NULL, NULL"))
 }
 
 /// A `bytea`.

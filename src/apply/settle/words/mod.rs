@@ -2,7 +2,6 @@
 
 mod echo;
 
-use self::echo::tell;
 use super::Ground;
 use crate::apply::applier::TIMESTAMPTZ;
 use crate::apply::route::Destination;
@@ -26,6 +25,8 @@ pub(super) enum Told {
     Number,
     Tick,
     Ord,
+    /// The peer's tick up to which who made the change had seen the peer's own.
+    Seen,
 }
 
 /// Writes the statements for images of one shape. In them `t` is a row of the table, `d` a deletion.
@@ -58,7 +59,7 @@ struct Column<'a> {
 
 impl Told {
     /// In their order.
-    pub(super) const TYPES: [u32; 6] = [TIMESTAMPTZ, TEXT, 17, 20, 20, 23];
+    pub(super) const TYPES: [u32; 7] = [TIMESTAMPTZ, TEXT, 17, 20, 20, 23, 20];
 }
 
 // === impl Column ===
@@ -185,10 +186,10 @@ impl<'a> Words<'a> {
         };
         let dead_still = "dead AS d WHERE NOT EXISTS (SELECT FROM won)";
         let told = [
-            Some(lost),
+            Some(lost).filter(|_| self.is_news()),
             won_over,
-            Some(tell(&self.grave_head()?, &self.grave_image(), None, dead_still)),
-            Some(tell(&self.row_head()?, "h.image", None, "here AS h")),
+            Some(self.tell_grave(dead_still)?),
+            Some(self.tell_row()?),
             self.again()?,
         ];
         let told: Vec<String> = told.into_iter().flatten().collect();
@@ -211,30 +212,36 @@ impl<'a> Words<'a> {
             }
         };
         let key = self.told(Told::Key);
-        let (stale, loses) = match self.ground.conflict.resolve {
-            Resolve::Last | Resolve::Error => (String::new(), " WHERE NOT EXISTS (SELECT FROM here)"),
+        let (stale, stands) = match self.ground.conflict.resolve {
+            Resolve::Last | Resolve::Error => (String::new(), "NOT EXISTS (SELECT FROM here)"),
             // What its transaction has made itself is not to go out again. And rows that come later may be weaker than the one
             // that stands, and are no less dead for that.
             _ => (
                 format!(
                     "stale AS (DELETE FROM pgcanon.echo AS e USING gone AS g \
-                     WHERE g.own AND (e.nsp_name, e.table_name, e.key) = ({}, {key})), ",
+                     WHERE g.own AND (e.nsp_name, e.table_name, e.key) = ({}, {key}) AND e.sent IS NULL), ",
                     self.schema_and_name()
                 ),
-                "",
+                "true",
             ),
         };
+        let (table, recorded) = (self.schema_and_name(), self.record("'delete_differs'", "'kept'", "h", "here AS h"));
+        let told = [Some(recorded).filter(|_| self.is_news()), Some(self.tell_row()?)];
+        let told: Vec<String> = told.into_iter().flatten().collect();
+        let (stronger, weaker) = self.among_deletions();
+        // Of a key's deletions the strongest is enough: whatever is looked for here would be found in all of them otherwise.
         let delete = format!(
             "WITH gone AS (DELETE FROM {} AS t WHERE {same} AND {rank} >= 0 \
                  RETURNING t.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid AS own), {}, {stale}\
-             grave AS ({INTO_TOMBSTONE} SELECT {}, {key}, {}{loses}) \
-             {} UNION ALL {}",
+             past AS (DELETE FROM pgcanon.tombstone AS d \
+                 WHERE (d.nsp_name, d.table_name, d.key) = ({table}, {key}) AND {weaker} AND {stands}), \
+             grave AS ({INTO_TOMBSTONE} SELECT {table}, {key}, {} \
+                 WHERE {stands} AND NOT EXISTS (SELECT FROM {} AS d WHERE {stronger})) {}",
             self.table,
             self.here(&format!("{same} AND NOT EXISTS (SELECT FROM gone)")),
-            self.schema_and_name(),
             self.told(Told::Number),
-            self.record("'delete_differs'", "'kept'", "h", "here AS h"),
-            tell(&self.row_head()?, "h.image", None, "here AS h"),
+            self.deletions(),
+            told.join(" UNION ALL "),
         );
         Ok(vec![format!("SELECT pgcanon.lock_key({key})"), delete])
     }
@@ -285,16 +292,35 @@ impl<'a> Words<'a> {
     /// Deletions that win against the image.
     fn dead(&self) -> String {
         let wins = match self.number {
-            // NULL is before anything.
-            Some(_) => format!("({n} IS NULL OR d.number >= {n})", n = self.told(Told::Number)),
+            Some(_) => self.outnumbers(),
             // One transaction may delete a row and make it anew: then it is there.
             None => format!("{} < 0", self.rank_by_time(&self.told(Told::Time), "d", self.deleting())),
         };
         format!(
-            "dead AS (SELECT d.number, v.at, v.origin FROM {} AS d, {} WHERE {wins} LIMIT 1)",
+            "dead AS (SELECT d.number, v.at, v.origin, d.xmin AS writer FROM {} AS d, {} WHERE {wins} LIMIT 1)",
             self.deletions(),
             self.version("d"),
         )
+    }
+
+    /// Which deletions are no weaker than the one at hand, and which are.
+    fn among_deletions(&self) -> (String, String) {
+        match self.number {
+            Some(_) => {
+                let stronger = self.outnumbers();
+                let weaker = format!("({stronger} IS NOT TRUE)");
+                (stronger, weaker)
+            }
+            None => {
+                let rank = self.rank_by_time(&self.told(Told::Time), "d", self.deleting());
+                (format!("{rank} <= 0"), format!("{rank} > 0"))
+            }
+        }
+    }
+
+    /// Whether the number of a deletion is not before that of the image; NULL is before anything.
+    fn outnumbers(&self) -> String {
+        format!("({n} IS NULL OR d.number >= {n})", n = self.told(Told::Number))
     }
 
     /// All deletions of the image's row.
@@ -313,7 +339,7 @@ impl<'a> Words<'a> {
         let columns = self.list(", ", |_| true, |c| c.plain(&format!("t.{}", c.name)));
         format!(
             "here AS (SELECT pg_catalog.to_jsonb(t) AS row, \
-             pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns})) AS image, v.at, v.origin \
+             pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns})) AS image, v.at, v.origin, t.xmin AS writer \
              FROM {} AS t, {} WHERE {which})",
             self.table,
             self.version("t")
@@ -376,6 +402,11 @@ impl<'a> Words<'a> {
     /// Whether the peer knows who wrote a row, and it matters although a column tells versions apart.
     fn tells_writers(&self) -> bool {
         self.ground.conflict.prefer.is_some() && self.ground.keeps_times
+    }
+
+    /// Whether the change comes from who made it: what others say of it again is decided about where it comes first.
+    fn is_news(&self) -> bool {
+        self.head.extra != Extra::Version
     }
 
     /// Whether the version of a row that goes out again goes with it.
