@@ -12,7 +12,7 @@ use crate::journal::ticker::State as Ticks;
 use crate::journal::{Progress, Reader, Renderer, TickId, Xid};
 
 use super::command::{Command, Wish};
-use super::course::{Course, next};
+use super::course::{Course, LOOK, next};
 use super::early::resolve;
 use super::park::Parked;
 use super::spill::Spiller;
@@ -34,6 +34,9 @@ const ELSEWHERE: Duration = Duration::from_millis(500);
 
 /// Counting the queue takes one part of the time in so many.
 const COUNTING: u32 = 20;
+
+/// Waiting for other nodes' changes is no news before that.
+const SEEN: Duration = Duration::from_secs(1);
 
 /// A peer that answers nothing for so long is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -384,8 +387,14 @@ impl<'a> Attendant<'a> {
         let mut flushes = tokio::time::interval(FLUSHES);
         flushes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let awaits = course.awaits();
+            self.shows_wait(awaits.as_ref());
             let (read, _room) = tokio::select! {
-                read = course.next() => read?,
+                read = course.next(), if awaits.is_none() => read?,
+                () = sleep(LOOK), if awaits.is_some() => {
+                    watched(peer, self.o.connect_timeout, course.look(&self.store)).await?;
+                    continue;
+                }
                 Ok(()) = self.o.rules.changed() => return Ok(Ok(Left)),
                 Some(command) = self.wishes.recv() => {
                     match command.wish {
@@ -433,6 +442,18 @@ impl<'a> Attendant<'a> {
                 return Ok(if self.kept.evicted { Ok(Left) } else { Err(course.into_applier()) });
             }
         }
+    }
+
+    /// A wait for other nodes' changes that lasts is to be seen.
+    fn shows_wait(&self, awaits: Option<&(String, Instant)>) {
+        let words = awaits
+            .filter(|(_, since)| since.elapsed() >= SEEN)
+            .map(|(origin, _)| format!("waits for changes of {origin} that came before"));
+        self.status.send_if_modified(|status| {
+            let news = status.trouble != words;
+            status.trouble = words;
+            news
+        });
     }
 
     /// What is durable on the peer is not needed in the journal; nor is what it does not get.

@@ -26,7 +26,7 @@ const TOGETHER: Duration = Duration::from_millis(20);
 
 /// How long changes wait for those of other nodes that they may hang on, and how often is looked for them.
 const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(10);
+pub(super) const LOOK: Duration = Duration::from_millis(10);
 
 /// How often is looked for those that are not waited for any more.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -49,6 +49,8 @@ pub(super) struct Course {
     /// Whose changes are not waited for any more, and when was looked for them last.
     given_up: HashSet<String>,
     looked: Instant,
+    /// What the tick at hand waits for.
+    awaited: Option<Awaited>,
     /// What the peer has already of what is to come.
     early: HashSet<Xid>,
     /// The transaction at hand is one of these.
@@ -58,6 +60,12 @@ pub(super) struct Course {
     /// Transactions that were applied, and those that were tried again.
     pub(super) transactions: u64,
     pub(super) retries: u64,
+}
+
+/// Changes of other nodes that have to be there first, and since when they are waited for.
+struct Awaited {
+    deps: BTreeMap<String, Progress>,
+    since: Instant,
 }
 
 /// The open target transaction.
@@ -102,6 +110,7 @@ impl Course {
             origins,
             given_up: HashSet::new(),
             looked: Instant::now(),
+            awaited: None,
             early,
             passing: None,
             careful: None,
@@ -162,12 +171,7 @@ impl Course {
                 }
                 self.tick = (tick.id, tick.system, tick.timeline);
                 self.seen = tick.deps.get(&self.peer).map(|progress| progress.tick);
-                self.wait_for(&tick.deps).await?;
-                if self.applier.is_atomic() {
-                    // What of this tick was prepared is committed by now.
-                    self.commit().await?;
-                    self.resolve(store).await?;
-                }
+                self.begin_tick(tick.deps, store).await?;
             }
             Read::Item(Item::TxBegin { ord, xid, time, .. }) => {
                 let (tick, system, timeline) = self.tick;
@@ -233,26 +237,47 @@ impl Course {
         Ok(())
     }
 
-    /// Waits until the peer has what this node had of others: an update must not come before the insert that it saw (§5).
-    async fn wait_for(&mut self, deps: &BTreeMap<String, Progress>) -> Result<(), ForwardError> {
-        if !self.given_up.is_empty() && self.looked.elapsed() >= LOOK_AGAIN {
-            self.look_for(deps).await?;
+    /// An update must not come before the insert that it saw: where the peer lacks something that this node had of others, the
+    /// tick waits for it (§5).
+    async fn begin_tick(&mut self, deps: BTreeMap<String, Progress>, store: &Store) -> Result<(), ForwardError> {
+        let again = !self.given_up.is_empty() && self.looked.elapsed() >= LOOK_AGAIN;
+        if again || self.waits_for(&deps).is_some() {
+            self.awaited = Some(Awaited { deps, since: Instant::now() });
+            return self.look(store).await;
         }
-        let until = Instant::now() + PATIENCE;
-        while let Some(origin) = self.waits_for(deps) {
-            if Instant::now() > until {
-                tracing::warn!(
-                    peer = self.peer,
-                    origin,
-                    "changes go on without those of the other node that they may hang on"
-                );
-                self.given_up.insert(origin);
-                continue;
+        self.settled_before(store).await
+    }
+
+    /// Looks whether what is waited for has come; to be called every [`LOOK`] until it has, and nothing else meanwhile.
+    pub(super) async fn look(&mut self, store: &Store) -> Result<(), ForwardError> {
+        let Some(Awaited { deps, since }) = self.awaited.take() else { return Ok(()) };
+        self.look_for(&deps).await?;
+        while let Some(origin) = self.waits_for(&deps) {
+            if since.elapsed() < PATIENCE {
+                self.awaited = Some(Awaited { deps, since });
+                return Ok(());
             }
-            self.look_for(deps).await?;
-            if self.waits_for(deps).is_some() {
-                sleep(LOOK).await;
-            }
+            tracing::warn!(
+                peer = self.peer,
+                origin,
+                "changes go on without those of the other node that they may hang on"
+            );
+            self.given_up.insert(origin);
+        }
+        self.settled_before(store).await
+    }
+
+    /// Whose changes are waited for, and since when.
+    pub(super) fn awaits(&self) -> Option<(String, Instant)> {
+        let Awaited { deps, since } = self.awaited.as_ref()?;
+        Some((self.waits_for(deps)?, *since))
+    }
+
+    /// What of the tick was prepared is committed by now.
+    async fn settled_before(&mut self, store: &Store) -> Result<(), ForwardError> {
+        if self.applier.is_atomic() {
+            self.commit().await?;
+            self.resolve(store).await?;
         }
         Ok(())
     }
