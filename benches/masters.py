@@ -97,7 +97,7 @@ class Masters:
     def equal(self, table):
         """Seconds until all nodes have the same rows."""
         began = time.monotonic()
-        rows = f'select count(*), sum(hashtext(t.*::text)::int8), (select count(*) from pgcanon.echo) = 0 from {table} t'
+        rows = f'select count(*), sum(hashtext(t.*::text)::int8), (select count(*) from pgcanon.echo where sent is null) = 0 from {table} t'
         while len({self.cluster.sql(node, rows) for node in NODES}) > 1:
             if time.monotonic() - began > 600:
                 return float('inf')

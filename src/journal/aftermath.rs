@@ -24,8 +24,9 @@ const LOOK: Duration = Duration::from_millis(50);
 const MANY: i64 = 200;
 /// How often is looked for what can be forgotten.
 const CARE: Duration = Duration::from_secs(5);
-/// Decisions are kept for so long, and versions that were sent.
+/// Decisions are kept for so long, and not more of them; and versions that were sent.
 const RECORDS: &str = "7 days";
+const MOST: i64 = 1_000_000;
 const SENT: &str = "10 minutes";
 /// Deletions of one key in so much time, past which those that are beaten are looked for.
 const OFTEN: &str = "1 minute";
@@ -142,6 +143,8 @@ async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Res
 async fn forget(client: &Client, o: &AftermathOptions) -> Result<(), Trouble> {
     let sql = format!(
         "DELETE FROM pgcanon.conflict WHERE decided < pg_catalog.now() - '{RECORDS}'::interval; \
+         DELETE FROM pgcanon.conflict WHERE id IN (SELECT id FROM pgcanon.conflict \
+            WHERE id <= (SELECT pg_catalog.max(id) FROM pgcanon.conflict) - {MOST} ORDER BY id LIMIT 100000); \
          DELETE FROM pgcanon.echo WHERE sent IS NOT NULL AND made < pg_catalog.now() - '{SENT}'::interval"
     );
     client.batch_execute(&sql).await?;

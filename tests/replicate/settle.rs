@@ -247,6 +247,19 @@ fn deletions_of_one_row_do_not_pile_up() {
     eventually("only the last to be known", || (graves("a") == "1").then_some(()));
 }
 
+#[test]
+fn decisions_do_not_pile_up() {
+    let mesh = mesh(&NODES[..2], TABLE, LAST);
+    let a = mesh.node("a");
+    let columns = "(id, decided, origin, tick, ord, nsp_name, table_name, kind, decision) overriding system value";
+    let row = |id, decided| format!("({id}, {decided}, 'b', 1, 1, 'public', 'mm', 'update_differs', 'kept')");
+    let old = row(1_000_002, "now() - interval '8 days'");
+    let rows = [row(1, "now()"), row(2, "now()"), old, row(1_000_001, "now()")].join(", ");
+    a.sql(&format!("insert into pgcanon.conflict {columns} values {rows}"));
+    let left = "select string_agg(id::text, ' ' order by id) from pgcanon.conflict";
+    eventually("only what is new to be kept", || (a.sql(left) == "2 1000001").then_some(()));
+}
+
 /// Scenario C: every node writes every row, all at once.
 fn three_masters(conflict: &str, meanwhile: impl FnOnce(&Mesh)) {
     let seconds = std::env::var("SETTLE_SECONDS").unwrap_or_else(|_| "5".to_owned());
