@@ -8,7 +8,7 @@ use super::codec::{DecodeError, Entries, Entry};
 use super::key::Key;
 use super::meta::{Forgery, Meta, MetaError};
 use super::nonces::Nonces;
-use super::rows::{ByPlace, Rows, Stored};
+use super::rows::{Prepared, Rows, Stored};
 use super::tick::{BadTick, CommitTime, Tick, TickId, Xid};
 use crate::catalog::server_words;
 
@@ -55,7 +55,7 @@ pub enum Item {
 pub struct Reader {
     client: Client,
     key: Key,
-    by_place: Option<ByPlace>,
+    prepared: Option<Prepared>,
     /// Nonces of what was read since the last jump.
     seen: Nonces,
     forged: u64,
@@ -89,7 +89,7 @@ impl Reader {
     /// Takes over a connection of a role that may read the journal.
     pub fn new(client: Client, key: Key) -> Self {
         let seen = Nonces::default();
-        Self { client, key, by_place: None, seen, forged: 0, ended: None, dirty: false, reading: None }
+        Self { client, key, prepared: None, seen, forged: 0, ended: None, dirty: false, reading: None }
     }
 
     /// Rows that did not verify, since this reader was made.
@@ -120,7 +120,25 @@ impl Reader {
     }
 
     async fn open_tick(&mut self, id: TickId, after: i32) -> Result<Tick, ReadError> {
+        self.ready().await?;
+        let Some(prepared) = &self.prepared else { return Err(ReadError::NoSuchTick(id)) };
+        // A tick that is there when its rows have been read was not trimmed before.
+        let (few, tick) = tokio::join!(Rows::few(&self.client, prepared, id), self.tick(id));
+        if let Some(rows) = few? {
+            let (tick, _) = tick?;
+            self.reading = Some(Reading::new(Some(id), after, rows));
+            return Ok(tick);
+        }
         self.begin().await?;
+        let (tick, previous) = self.tick(id).await?;
+        let previous = previous.as_ref().map(|t| &t.snapshot);
+        let rows = Rows::declare(&self.client, previous, Some(&tick.snapshot)).await?;
+        self.reading = Some(Reading::new(Some(id), after, rows));
+        Ok(tick)
+    }
+
+    /// A tick, and the one before it.
+    async fn tick(&self, id: TickId) -> Result<(Tick, Option<Tick>), ReadError> {
         let before = id.0.saturating_sub(1);
         let sql = format!("SELECT {} FROM pgcanon.tick WHERE id IN ($1, $2)", Tick::COLUMNS);
         let (mut previous, mut tick) = (None, None);
@@ -136,10 +154,7 @@ impl Reader {
         if previous.is_none() && id.0 > 1 {
             return Err(ReadError::Trimmed(id));
         }
-        let previous = previous.as_ref().map(|t| &t.snapshot);
-        let rows = Rows::declare(&self.client, previous, Some(&tick.snapshot)).await?;
-        self.reading = Some(Reading::new(Some(id), after, rows));
-        Ok(tick)
+        Ok((tick, previous))
     }
 
     /// Begins to read what is committed and in no tick yet.
@@ -150,6 +165,7 @@ impl Reader {
     }
 
     async fn open_rest(&mut self) -> Result<(), ReadError> {
+        self.ready().await?;
         self.begin().await?;
         let sql = format!("SELECT {} FROM pgcanon.tick ORDER BY id DESC LIMIT 1", Tick::COLUMNS);
         let last = self.client.query_opt(&sql, &[]).await?.as_ref().map(Tick::read).transpose()?;
@@ -193,12 +209,17 @@ impl Reader {
         result
     }
 
-    async fn begin(&mut self) -> Result<(), ReadError> {
+    /// Leaves what is open, for something else.
+    async fn ready(&mut self) -> Result<(), ReadError> {
         self.close().await?;
         self.ended = None;
-        if self.by_place.is_none() {
-            self.by_place = Some(ByPlace::prepare(&self.client).await?);
+        if self.prepared.is_none() {
+            self.prepared = Some(Prepared::new(&self.client).await?);
         }
+        Ok(())
+    }
+
+    async fn begin(&mut self) -> Result<(), ReadError> {
         self.dirty = true;
         // The lock comes before the snapshot: a TRUNCATE between the two would take rows that the snapshot promises.
         let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE pgcanon.journal IN ACCESS SHARE MODE";
@@ -207,7 +228,7 @@ impl Reader {
     }
 
     async fn step(&mut self, reading: &mut Reading) -> Result<Option<Item>, ReadError> {
-        let Some(by_place) = &self.by_place else { return Ok(None) };
+        let Some(prepared) = &self.prepared else { return Ok(None) };
         loop {
             if let Some((xid, lsn, entries)) = &mut reading.entries {
                 match entries.next() {
@@ -216,7 +237,7 @@ impl Reader {
                     None => reading.entries = None,
                 }
             }
-            let Some(row) = reading.rows.peek(&self.client, by_place).await? else {
+            let Some(row) = reading.rows.peek(&self.client, prepared).await? else {
                 return Ok(reading.end());
             };
             if reading.xid != Some(row.xid) {

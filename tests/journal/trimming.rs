@@ -31,8 +31,8 @@ fn a_child_goes_when_its_last_row_was_passed_and_not_before() {
             let mut reader = store.reader().await;
             let (_, first) = reader.range().await.expect("range").expect("ticks");
             assert_eq!(rotate(&owner, &EAGER).await.expect("rotate"), 1);
-            // Somebody still writes the old child.
-            writer.append(0, b"two").await;
+            // Somebody still writes the old child, more than is read at once.
+            writer.append(0, &vec![b'2'; 5 << 20]).await;
             store.ticked().await;
             let (_, second) = reader.range().await.expect("range").expect("ticks");
 
