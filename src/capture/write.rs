@@ -201,13 +201,29 @@ impl Rewritten {
 
 /// A statement that journals itself.
 ///
-/// Its parameters are the client's, then (numbered from `first_param`) the slot as int2, and one meta as bytea for each head,
-/// in their order. What a journal row's `data` holds are the images; empty, the head's text is the entry.
+/// Its parameters are the client's, then (numbered from `first_param`) one meta as bytea for each head, in their order. What a
+/// journal row's `data` holds are the images; empty, the head's text is the entry.
 #[derive(Clone, Debug)]
 pub struct AloneForm {
     pub text: Rewritten,
+    /// Where in the text the number of the journal's child stands, which is 0: the server would look for the child at every
+    /// execution if the text named the journal itself.
+    pub child: usize,
     pub first_param: u16,
     pub result: AloneResult,
+}
+
+impl AloneForm {
+    /// The text that writes into the child `slot`, of which there are fewer than ten.
+    #[must_use]
+    pub fn text_for(&self, slot: i16) -> Rewritten {
+        let mut text = self.text.clone();
+        if let Some(place) = text.sql.get_mut(self.child) {
+            // Of no child that there is not is another's number made.
+            *place = b'0' + u8::try_from(slot).unwrap_or(9).min(9);
+        }
+        text
+    }
 }
 
 /// What a self-journalling statement answers.

@@ -118,7 +118,7 @@ async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Res
     let slot = *o.slot.borrow();
     let sql = format!(
         "WITH gone AS (DELETE FROM pgcanon.echo WHERE id = $1 RETURNING 1) \
-         INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $2, $3 FROM gone"
+         INSERT INTO pgcanon.journal_{slot} (meta, data) SELECT $2, $3 FROM gone"
     );
     let statement = client.prepare(&sql).await?;
     let mut made = Vec::new();

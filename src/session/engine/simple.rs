@@ -440,13 +440,13 @@ impl Engine {
         };
         // The statement's own text may be a part of the query's: positions count from the query's beginning.
         let before = text.get(..span.start).unwrap_or_default();
+        let own = form.text_for(self.slot());
         let rewritten = Rewritten {
-            sql: [before, &form.text.sql].concat(),
-            inserted: form.text.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
+            sql: [before, &own.sql].concat(),
+            inserted: own.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
         };
         let template = Rc::new(self.template(rewritten, text));
-        let slot = self.slot();
-        let (types, params) = alone_params(&slot, &metas);
+        let (types, params) = alone_params(&metas);
         let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
         self.send(Special::Step(Some(template.clone())), |out| parse.put(out));
         let bind = Bind { portal: b"", statement: b"", formats: vec![BINARY], params, results: vec![] };
@@ -525,10 +525,7 @@ fn commits(parts: &[Part]) -> bool {
 }
 
 /// Types and values of our parameters of a statement that journals itself.
-pub(super) fn alone_params<'a>(slot: &'a [u8], metas: &'a [Vec<u8>]) -> (Vec<u32>, Vec<Option<&'a [u8]>>) {
-    const INT2: u32 = 21;
+pub(super) fn alone_params(metas: &[Vec<u8>]) -> (Vec<u32>, Vec<Option<&[u8]>>) {
     const BYTEA: u32 = 17;
-    let types = std::iter::once(INT2).chain(metas.iter().map(|_| BYTEA)).collect();
-    let values = std::iter::once(slot).chain(metas.iter().map(Vec::as_slice)).map(Some).collect();
-    (types, values)
+    metas.iter().map(|meta| (BYTEA, Some(meta.as_slice()))).unzip()
 }
