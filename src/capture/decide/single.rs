@@ -1,6 +1,6 @@
 //! One table written by one statement: as text where that is proved (S), otherwise as rows (R).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::capture::write::{BlockForm, Decision, Write};
 use crate::journal::entry::{Head, Lane, Op, Place, Text};
@@ -164,6 +164,7 @@ impl Case<'_> {
             tag: tag(kind),
             returning: parts(kind).is_some_and(|(_, returning)| returning.is_some()),
             heads: vec![head],
+            forms: OnceLock::new(),
             expect: None,
             binary_params: Vec::new(),
             otherwise: None,

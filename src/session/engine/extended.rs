@@ -219,8 +219,7 @@ impl Engine {
             if self.journal_is_behind() && (self.machine.awaits_reply() || !self.flush_or_poison()) {
                 return Step::Wait;
             }
-            let form = form.clone();
-            return self.bind_alone(bind, portal, prepared, &write, &form, params);
+            return self.bind_alone(bind, portal, prepared, &write, form, params);
         }
         if write.fresh_snapshot {
             match self.snapshot() {
@@ -265,7 +264,7 @@ impl Engine {
         form: &AloneForm,
         params: Vec<Param>,
     ) -> Step {
-        let metas = match self.metas(&write.heads, &params) {
+        let metas = match self.metas(write, &params) {
             Ok(metas) => metas,
             Err(refusal) => {
                 return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());

@@ -118,7 +118,7 @@ impl Engine {
         let mut metas = Vec::new();
         let (rewritten, form) = match (&write.alone, &write.block) {
             (Some(alone), _) if idle && !write.is_atomic() => {
-                metas = match self.metas(&write.heads, &params) {
+                metas = match self.metas(write, &params) {
                     Ok(metas) => metas,
                     Err(refusal) => return Some(self.refuse_query(text, &refusal)),
                 };

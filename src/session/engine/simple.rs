@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::capture::write::{AloneForm, BlockForm, Decision, Inserted, Refusal, Rewritten, Write};
 use crate::journal::entry::Head;
+use crate::journal::{EncodeError, HeadForm};
 use crate::session::machine::Status;
 use crate::sql::{Effect, Name, Split, effect};
 use crate::wire::error::Severity;
@@ -434,7 +435,7 @@ impl Engine {
         let write = self.settle_write(write.clone());
         let form = write.alone.clone().unwrap_or_else(|| form.clone());
         let idle = !self.in_block();
-        let metas = match self.metas(&write.heads, &[]) {
+        let metas = match self.metas(&write, &[]) {
             Ok(metas) => metas,
             Err(refusal) => return self.refuse_query(text, &refusal),
         };
@@ -489,25 +490,18 @@ impl Engine {
     /// The metas of a statement that journals itself.
     pub(super) fn metas(
         &mut self,
-        heads: &[Head],
+        write: &Write,
         params: &[crate::journal::entry::Param],
     ) -> Result<Vec<Vec<u8>>, Refusal> {
-        let appender = self.appender().clone();
-        heads
-            .iter()
-            .map(|head| {
-                let mut head = head.clone();
-                if let Some(text) = &mut head.text {
-                    text.params = params.to_vec();
-                }
-                appender.selfmade(&head)
-            })
-            .collect::<Result<_, _>>()
-            .map_err(|e| Refusal {
-                message: format!("the statement cannot be written to the journal: {e}"),
-                detail: None,
-                hint: None,
-            })
+        let appender = self.appender();
+        let meta =
+            |(form, head): (&HeadForm, &Head)| Ok(appender.selfmade(&form.encode(head.lane, head.rows, params)?));
+        let metas = write.forms().and_then(|forms| forms.iter().zip(&write.heads).map(meta).collect());
+        metas.map_err(|e: EncodeError| Refusal {
+            message: format!("the statement cannot be written to the journal: {e}"),
+            detail: None,
+            hint: None,
+        })
     }
 
     /// How a text of ours stands for `text`, which may be a part of the client's query: positions count from its beginning.
