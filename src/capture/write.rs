@@ -1,12 +1,13 @@
 //! The decision about one statement: in which lane it travels, why, and what is sent in its place.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::capture::moment::Layout;
 use crate::catalog::relation::Oid;
 use crate::config::NodeName;
 use crate::journal::entry::{Head, Lane};
+use crate::journal::{EncodeError, HeadForm};
 use crate::sql::Name;
 use crate::sql::statement::Written;
 
@@ -48,6 +49,8 @@ pub struct Write {
     /// What the entries are headed with: `heads[0]` is the statement's own, the others are those of its data-modifying CTEs
     /// (or, for TRUNCATE, of its further tables).
     pub heads: Vec<Head>,
+    /// The same as far as it is encoded once for all entries, when the first one is made.
+    pub forms: OnceLock<Vec<HeadForm>>,
     /// Text is right only if so many rows were changed (S); none where any number is. With any other number the images are
     /// the entry, where `block` asks for them; where it does not, only no row at all is another number, and there is no entry.
     pub expect: Option<u64>,
@@ -75,6 +78,15 @@ pub struct Write {
 }
 
 impl Write {
+    /// What its entries' heads are made of.
+    pub fn forms(&self) -> Result<&[HeadForm], EncodeError> {
+        if let Some(forms) = self.forms.get() {
+            return Ok(forms);
+        }
+        let forms = self.heads.iter().map(HeadForm::new).collect::<Result<_, _>>()?;
+        Ok(self.forms.get_or_init(|| forms))
+    }
+
     /// Whether its transaction has to be prepared by peers before it commits.
     #[must_use]
     pub fn is_atomic(&self) -> bool {
@@ -201,13 +213,29 @@ impl Rewritten {
 
 /// A statement that journals itself.
 ///
-/// Its parameters are the client's, then (numbered from `first_param`) the slot as int2, and one meta as bytea for each head,
-/// in their order. What a journal row's `data` holds are the images; empty, the head's text is the entry.
+/// Its parameters are the client's, then (numbered from `first_param`) one meta as bytea for each head, in their order. What a
+/// journal row's `data` holds are the images; empty, the head's text is the entry.
 #[derive(Clone, Debug)]
 pub struct AloneForm {
     pub text: Rewritten,
+    /// Where in the text the number of the journal's child stands, which is 0: the server would look for the child at every
+    /// execution if the text named the journal itself.
+    pub child: usize,
     pub first_param: u16,
     pub result: AloneResult,
+}
+
+impl AloneForm {
+    /// The text that writes into the child `slot`, of which there are fewer than ten.
+    #[must_use]
+    pub fn text_for(&self, slot: i16) -> Rewritten {
+        let mut text = self.text.clone();
+        if let Some(place) = text.sql.get_mut(self.child) {
+            // A number that no child has must not become one that a child has.
+            *place = b'0' + u8::try_from(slot).unwrap_or(9).min(9);
+        }
+        text
+    }
 }
 
 /// What a self-journalling statement answers.

@@ -124,7 +124,7 @@ async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Res
     let slot = *o.slot.borrow();
     let sql = format!(
         "WITH sent AS (UPDATE pgcanon.echo SET sent = pg_catalog.pg_current_xact_id() WHERE id = $1 AND sent IS NULL RETURNING 1) \
-         INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $2, $3 FROM sent"
+         INSERT INTO pgcanon.journal_{slot} (meta, data) SELECT $2, $3 FROM sent"
     );
     let statement = client.prepare(&sql).await?;
     let mut made = Vec::new();

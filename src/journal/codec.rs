@@ -41,15 +41,6 @@ pub struct Entries {
 
 /// Appends an entry to the `data` of a row; after an error `out` is as before.
 pub fn encode_entry(out: &mut Vec<u8>, head: &Head, body: &[u8]) -> Result<(), EncodeError> {
-    let start = out.len();
-    let encoded = encode(out, head, body);
-    if encoded.is_err() {
-        out.truncate(start);
-    }
-    encoded
-}
-
-fn encode(out: &mut Vec<u8>, head: &Head, body: &[u8]) -> Result<(), EncodeError> {
     put_entry(out, &encode_head(head)?, body)
 }
 
@@ -58,11 +49,11 @@ pub fn encode_head(head: &Head) -> Result<Vec<u8>, EncodeError> {
     Ok(postcard::to_stdvec(head)?)
 }
 
-/// [`encode_entry`] with a head that was encoded before; behind an error `out` is of no use.
+/// [`encode_entry`] with a head that was encoded before.
 pub fn put_entry(out: &mut Vec<u8>, head: &[u8], body: &[u8]) -> Result<(), EncodeError> {
     let len = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|_| EncodeError::TooLong);
-    for part in [head, body] {
-        out.put_u32(len(part)?);
+    for (len, part) in [(len(head)?, head), (len(body)?, body)] {
+        out.put_u32(len);
         out.put_slice(part);
     }
     Ok(())
@@ -133,6 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::entry::{ColumnRole, Extra, ImageColumn, Op, Param, Place};
+    use super::super::form::HeadForm;
     use super::*;
 
     fn column() -> impl Strategy<Value = ImageColumn> {
@@ -179,6 +171,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_form_makes_the_same_head(head in head()) {
+            let params = head.text.as_ref().map(|text| text.params.clone()).unwrap_or_default();
+            let form = HeadForm::new(&head).unwrap();
+            let made = form.encode(head.lane, head.rows, &params).unwrap();
+            let text = head.text.clone().filter(|_| head.lane != Lane::Row);
+            prop_assert_eq!(made, encode_head(&Head { text, ..head }).unwrap());
+        }
+
         #[test]
         fn what_is_written_is_read(entries in prop::collection::vec((head(), any::<Vec<u8>>()), 0..5)) {
             let mut data = Vec::new();

@@ -30,9 +30,10 @@ pub enum Op {
 }
 
 /// Everything about an entry but its rows.
+///
+/// What one statement's entries differ in stands last: [`HeadForm`](super::HeadForm) encodes the rest once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    pub lane: Lane,
     pub op: Op,
     /// The table that the rule names, with its exact names.
     pub schema: String,
@@ -48,10 +49,11 @@ pub struct Head {
     pub columns: Vec<ImageColumn>,
     /// In an image, between `tableoid` and the columns.
     pub extra: Extra,
-    /// Lanes S, L and C: the statement. In lane R none.
-    pub text: Option<Text>,
+    pub lane: Lane,
     /// Rows that the statement changed, where known when the head was written.
     pub rows: Option<u64>,
+    /// Lanes S, L and C: the statement. In lane R none.
+    pub text: Option<Text>,
 }
 
 /// One value of an image.
@@ -104,11 +106,11 @@ impl Extra {
 pub struct Text {
     /// Without what capture added.
     pub sql: Vec<u8>,
-    pub params: Vec<Param>,
     /// Every relation name in the text and which table it meant, in order: the target is among them.
     pub names: Vec<Place>,
     /// Settings that the meaning of its constants hangs on (lanes L and C only).
     pub settings: Vec<(String, String)>,
+    pub params: Vec<Param>,
 }
 
 /// A relation's name in a text.

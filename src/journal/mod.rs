@@ -6,6 +6,7 @@ pub mod aftermath;
 pub mod codec;
 pub mod dump;
 pub mod entry;
+mod form;
 pub mod image;
 pub mod key;
 pub mod meta;
@@ -21,6 +22,7 @@ pub mod trim;
 
 pub use access::AccessError;
 pub use codec::{DecodeError, EncodeError, Entries, Entry, encode_entry};
+pub use form::HeadForm;
 pub use image::{BadImage, Image, Images, Value, unhex, unhex_into};
 pub use key::{Key, KeyError};
 pub use meta::{Appender, Author, AuthorId, Forgery, Meta, MetaError, NoRandom, Nonce};

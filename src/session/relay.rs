@@ -216,12 +216,22 @@ impl Relay {
 
     /// Takes over what the talk has put in the place of what was read.
     fn take_changed(&mut self) {
-        self.up.pending.extend(self.talk.take_up());
-        self.down.pending.extend(self.talk.take_down());
+        self.up.add(self.talk.take_up());
+        self.down.add(self.talk.take_down());
     }
 }
 
 impl Flow {
+    /// Holds more, to be written next.
+    fn add(&mut self, more: Vec<u8>) {
+        if self.pending.is_empty() && !more.is_empty() {
+            // Mostly so: nothing has to be copied.
+            self.pending = more;
+        } else {
+            self.pending.extend(more);
+        }
+    }
+
     /// Writes what is held; ready when nothing is.
     fn poll_flush(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<io::Result<()>> {
         while let Some(rest) = self.pending.get(self.sent..)

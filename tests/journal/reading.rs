@@ -18,7 +18,7 @@ fn rows_of_both_kinds_are_entries_in_the_order_of_their_writing() {
             // The server makes the images, and the row with them.
             let sql = "WITH dml AS (INSERT INTO t VALUES (1), (2), (3) RETURNING record_send(ROW(tableoid, id)) AS image) \
                 INSERT INTO pgcanon.journal (slot, meta, data) SELECT $1, $2, string_agg(image, '') FROM dml";
-            let meta = a.appender.selfmade(&head()).expect("a meta");
+            let meta = a.appender.selfmade(&pgcanon::journal::codec::encode_head(&head()).expect("a head"));
             b.append(0, b"b2").await;
             a.client.execute(sql, &[&1_i16, &meta]).await.expect("a statement that journals itself");
             a.batch("commit").await;

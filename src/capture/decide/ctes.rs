@@ -148,8 +148,8 @@ impl<'a> Case<'a> {
 
     /// The statement with its WITH list made longer: one query for what each of them shows, and one that journals it all.
     fn hoisted(&self, with: &With, writing: &[Writing<'_>], main: Option<&Rows>, heads: usize) -> Option<AloneForm> {
-        let slot = rewrite::first_param(self.statement.max_param)?;
-        let first_meta = slot + 1 + u16::from(main.is_some());
+        let first_param = rewrite::first_param(self.statement.max_param)?;
+        let first_meta = first_param + u16::from(main.is_some());
         u16::try_from(heads).ok().filter(|n| *n < 64)?;
         let names: Vec<_> = (1..=writing.len()).map(|n| format!("pgcanon_raw_{n}")).collect();
         let mut weave = Weave::new(self.sql);
@@ -160,14 +160,16 @@ impl<'a> Case<'a> {
         }
         weave.copy(with.list.end);
         let returning = parts(&self.statement.kind).and_then(|(_, returning)| returning);
-        let result = match main {
+        let (child, result) = match main {
             None => {
-                weave.put(format!(", pgcanon_log AS ({})", rewrite::log(slot, &sources)));
+                weave.put(", pgcanon_log AS (");
+                let child = weave.log(&sources);
+                weave.put(")");
                 weave.copy(self.statement.end);
-                AloneResult::Same
+                (child, AloneResult::Same)
             }
             Some(rows) => {
-                sources.push((Source { cte: "pgcanon_dml", meta: slot + 1 }, Log::Rows));
+                sources.push((Source { cte: "pgcanon_dml", meta: first_param }, Log::Rows));
                 weave.put(", pgcanon_dml AS (");
                 weave.copy(self.statement.end);
                 weave.put(rewrite::returning(returning.is_some(), &format!("{} AS pgcanon_image", rows.image)));
@@ -175,12 +177,13 @@ impl<'a> Case<'a> {
                     None => ("pg_catalog.count(*)", AloneResult::Count),
                     Some(_) => ("*", AloneResult::Rows),
                 };
-                let log = rewrite::log(slot, &sources);
-                weave.put(format!("), pgcanon_log AS ({log}) SELECT {shown} FROM pgcanon_dml"));
-                result
+                weave.put("), pgcanon_log AS (");
+                let child = weave.log(&sources);
+                weave.put(format!(") SELECT {shown} FROM pgcanon_dml"));
+                (child, result)
             }
         };
-        Some(AloneForm { text: weave.finish(), first_param: slot, result })
+        Some(AloneForm { text: weave.finish(), child, first_param, result })
     }
 
     /// One WITH query under our name with an image, and under the client's name what it returned.

@@ -1,6 +1,6 @@
 //! DDL about tables with a rule (§9): it travels as a text of its own that names every relation in full, or it is refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::capture::write::{BlockForm, Decision, Write};
 use crate::catalog::scene::{Found, Looked, Member, Scene};
@@ -79,6 +79,7 @@ impl Case<'_> {
             tag: "",
             returning: false,
             heads,
+            forms: OnceLock::new(),
             expect: None,
             binary_params: Vec::new(),
             otherwise: None,

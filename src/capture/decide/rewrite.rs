@@ -40,6 +40,15 @@ impl<'a> Weave<'a> {
         }
     }
 
+    /// Puts what journals all sources, in their order; where the number of the journal's child stands, which is 0 in the text.
+    pub(super) fn log(&mut self, sources: &[(Source<'_>, Log)]) -> usize {
+        self.put("INSERT INTO pgcanon.journal_");
+        let child = self.out.len();
+        let each: Vec<_> = sources.iter().map(|(source, log)| selected(*source, *log)).collect();
+        self.put(format!("0 (meta, data) {}", each.join(" UNION ALL ")));
+        child
+    }
+
     pub(super) fn finish(self) -> Rewritten {
         Rewritten { sql: self.out, inserted: self.inserted }
     }
@@ -62,6 +71,10 @@ pub(super) fn imaged(sql: &[u8], end: usize, own: bool, image: &str) -> Rewritte
 /// What a self-journalling statement journals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Log {
+    /// The text, if the only row that there can be was changed.
+    TextOfOne,
+    /// The image of the only row that there can be.
+    One,
     /// The text, if any row was changed.
     Text,
     /// The text if so many rows were changed, otherwise their images.
@@ -79,7 +92,7 @@ pub(super) struct Source<'a> {
     pub(super) meta: u16,
 }
 
-/// The parameter of the slot, and with it that of the first meta.
+/// The parameter of the first meta.
 pub(super) fn first_param(max_param: u16) -> Option<u16> {
     max_param.checked_add(1).filter(|first| *first < u16::MAX - 64)
 }
@@ -95,6 +108,9 @@ fn selected(source: Source<'_>, log: Log) -> String {
         )
     };
     match log {
+        // There is no other row to wait for: an aggregate would only cost time.
+        Log::TextOfOne => format!("SELECT ${meta}::pg_catalog.bytea, ''::pg_catalog.bytea FROM {cte}"),
+        Log::One => format!("SELECT ${meta}::pg_catalog.bytea, pgcanon_image FROM {cte}"),
         Log::Text => counted("''::pg_catalog.bytea", ""),
         Log::TextIf(rows) => counted(
             &format!(
@@ -109,16 +125,6 @@ fn selected(source: Source<'_>, log: Log) -> String {
              524288 AS pgcanon_chunk FROM {cte}) AS pgcanon_c GROUP BY pgcanon_chunk ORDER BY pgcanon_chunk)"
         ),
     }
-}
-
-/// `INSERT INTO pgcanon.journal …` of all sources, in their order.
-pub(super) fn log(slot: u16, sources: &[(Source<'_>, Log)]) -> String {
-    let each: Vec<_> = sources.iter().map(|(source, log)| selected(*source, *log)).collect();
-    format!(
-        "INSERT INTO pgcanon.journal (slot, meta, data) SELECT ${slot}::pg_catalog.int2, pgcanon_meta, pgcanon_data FROM \
-         ({}) AS pgcanon_e",
-        each.join(" UNION ALL ")
-    )
 }
 
 /// One written table, whose statement journals itself.
@@ -137,9 +143,8 @@ pub(super) struct Alone<'a> {
 
 impl Alone<'_> {
     pub(super) fn form(&self) -> Option<AloneForm> {
-        let slot = first_param(self.max_param)?;
-        let source = Source { cte: "pgcanon_dml", meta: slot + 1 };
-        let log = log(slot, &[(source, self.log)]);
+        let first_param = first_param(self.max_param)?;
+        let sources = [(Source { cte: "pgcanon_dml", meta: first_param }, self.log)];
         let image = self.image.map(|image| format!("{image} AS pgcanon_image"));
         let mut weave = Weave::new(self.sql);
         weave.put("WITH pgcanon_dml AS (");
@@ -149,18 +154,20 @@ impl Alone<'_> {
             (None, true) => {}
             (None, false) => weave.put(" RETURNING 1"),
         }
-        let single = !matches!(self.log, Log::Rows);
-        let (behind, result) = match (self.own, self.count, &image) {
-            (false, Some(rows), _) if single => (format!(") {log}"), AloneResult::Tag { rows }),
-            (false, ..) => {
-                (format!("), pgcanon_log AS ({log}) SELECT pg_catalog.count(*) FROM pgcanon_dml"), AloneResult::Count)
-            }
-            (true, _, image) => {
-                let result = if image.is_some() { AloneResult::Rows } else { AloneResult::Own };
-                (format!("), pgcanon_log AS ({log}) SELECT * FROM pgcanon_dml"), result)
-            }
+        if let (false, Some(rows), false) = (self.own, self.count, matches!(self.log, Log::Rows)) {
+            weave.put(") ");
+            let child = weave.log(&sources);
+            let result = AloneResult::Tag { rows };
+            return Some(AloneForm { text: weave.finish(), child, first_param, result });
+        }
+        weave.put("), pgcanon_log AS (");
+        let child = weave.log(&sources);
+        let (shown, result) = match (self.own, &image) {
+            (false, _) => ("pg_catalog.count(*)", AloneResult::Count),
+            (true, Some(_)) => ("*", AloneResult::Rows),
+            (true, None) => ("*", AloneResult::Own),
         };
-        weave.put(behind);
-        Some(AloneForm { text: weave.finish(), first_param: slot, result })
+        weave.put(format!(") SELECT {shown} FROM pgcanon_dml"));
+        Some(AloneForm { text: weave.finish(), child, first_param, result })
     }
 }

@@ -1,6 +1,6 @@
 //! One table written by one statement: as text where that is proved (S), otherwise as rows (R).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::capture::write::{BlockForm, Decision, Write};
 use crate::journal::entry::{Head, Lane, Op, Place, Text};
@@ -89,7 +89,11 @@ impl Case<'_> {
             ..image::head(self.s, Lane::Statement, op_of(kind), ours)
         };
         let image = rows.filter(|_| proof.some).map(|r| r.image.as_str());
-        let log = if proof.some { Log::TextIf(proof.expect) } else { Log::Text };
+        let log = match proof.expect {
+            rows if proof.some => Log::TextIf(rows),
+            1 => Log::TextOfOne,
+            _ => Log::Text,
+        };
         let alone = self.alone(returning, image, log, (!proof.some).then_some(proof.expect));
         let block = image.map_or(BlockForm::AsIs, |image| self.imaged(returning, image));
         Decision::Write(Arc::new(Write {
@@ -105,7 +109,11 @@ impl Case<'_> {
     fn as_rows(&self, kind: &Kind, ours: &Ours<'_>, rows: &Rows, reason: Unproved) -> Decision {
         let returning = parts(kind).and_then(|(_, returning)| returning);
         let count = self.sure_count(kind, ours).filter(|n| *n <= FEW);
-        let log = if count.is_some() { Log::Few } else { Log::Rows };
+        let log = match count {
+            Some(1) => Log::One,
+            Some(_) => Log::Few,
+            None => Log::Rows,
+        };
         let block = self.imaged(returning, &rows.image);
         // Which rows are deleted is noted beside the journal, when we have seen them.
         let noted = ours.rule.settles().is_some() && matches!(rows.head.op, Op::Delete | Op::Merge);
@@ -156,6 +164,7 @@ impl Case<'_> {
             tag: tag(kind),
             returning: parts(kind).is_some_and(|(_, returning)| returning.is_some()),
             heads: vec![head],
+            forms: OnceLock::new(),
             expect: None,
             binary_params: Vec::new(),
             otherwise: None,

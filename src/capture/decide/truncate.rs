@@ -1,6 +1,6 @@
 //! TRUNCATE (§4.2): every ruled table that it empties, each in an entry of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::capture::write::{BlockForm, Decision, Write};
 use crate::catalog::relation::{Oid, Relation};
@@ -55,6 +55,7 @@ impl Case<'_> {
             tag: "TRUNCATE TABLE",
             returning: false,
             heads: emptied.iter().map(|e| head(e, truncate)).collect(),
+            forms: OnceLock::new(),
             expect: None,
             binary_params: Vec::new(),
             otherwise: None,

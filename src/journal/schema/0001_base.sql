@@ -10,13 +10,13 @@ CREATE TABLE pgcanon.journal (
 ) PARTITION BY LIST (slot);
 
 -- Emptied by TRUNCATE in turn: there is nothing to vacuum, and whoever empties one must not wait for a vacuum.
-CREATE TABLE pgcanon.journal_0 PARTITION OF pgcanon.journal FOR VALUES IN (0)
+CREATE TABLE pgcanon.journal_0 PARTITION OF pgcanon.journal (slot DEFAULT 0) FOR VALUES IN (0)
     WITH (autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_threshold = 2147483647);
 
-CREATE TABLE pgcanon.journal_1 PARTITION OF pgcanon.journal FOR VALUES IN (1)
+CREATE TABLE pgcanon.journal_1 PARTITION OF pgcanon.journal (slot DEFAULT 1) FOR VALUES IN (1)
     WITH (autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_threshold = 2147483647);
 
-CREATE TABLE pgcanon.journal_2 PARTITION OF pgcanon.journal FOR VALUES IN (2)
+CREATE TABLE pgcanon.journal_2 PARTITION OF pgcanon.journal (slot DEFAULT 2) FOR VALUES IN (2)
     WITH (autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_threshold = 2147483647);
 
 CREATE INDEX journal_xid ON pgcanon.journal (xid);

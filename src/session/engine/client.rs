@@ -9,7 +9,7 @@ use crate::wire::message::{front, split_cstr};
 use super::assemble::{HEADER, Piece};
 use super::own::Own;
 use super::simple::Ready;
-use super::{Engine, LONGEST, Next, Special, Step, Streaming, WHOLE, body_len};
+use super::{Engine, LONGEST, Next, Special, Step, Streaming, WHOLE, body_len, put_before};
 
 impl Engine {
     /// Takes bytes from the client; `true` if they all go to the server as they are.
@@ -110,9 +110,7 @@ impl Engine {
     /// Ends the plain run: what of the chunk has passed so far goes before what is put out from `mark` on.
     fn put_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
         if let Some(upto) = plain.take() {
-            let own = self.up.split_off(mark);
-            self.up.extend_from_slice(chunk.get(..upto).unwrap_or_default());
-            self.up.extend_from_slice(&own);
+            put_before(&mut self.up, mark, chunk.get(..upto).unwrap_or_default());
         }
     }
 

@@ -219,8 +219,7 @@ impl Engine {
             if self.journal_is_behind() && (self.machine.awaits_reply() || !self.flush_or_poison()) {
                 return Step::Wait;
             }
-            let form = form.clone();
-            return self.bind_alone(bind, portal, prepared, &write, &form, params);
+            return self.bind_alone(bind, portal, prepared, &write, form, params);
         }
         if write.fresh_snapshot {
             match self.snapshot() {
@@ -265,7 +264,7 @@ impl Engine {
         form: &AloneForm,
         params: Vec<Param>,
     ) -> Step {
-        let metas = match self.metas(&write.heads, &params) {
+        let metas = match self.metas(write, &params) {
             Ok(metas) => metas,
             Err(refusal) => {
                 return self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame());
@@ -273,8 +272,7 @@ impl Engine {
         };
         // Parameters that the text does not use are left out: ours follow those that it does.
         let used = usize::from(form.first_param.saturating_sub(1));
-        let slot = self.slot();
-        let (our_types, ours) = super::simple::alone_params(&slot, &metas);
+        let (our_types, ours) = super::simple::alone_params(&metas);
         let mut types = prepared.types.clone();
         types.resize(used, 0);
         types.extend(our_types);
@@ -289,8 +287,8 @@ impl Engine {
             AloneResult::Tag { .. } => (vec![], false),
             AloneResult::Own | AloneResult::Same => (bind.results.clone(), false),
         };
-        let template = Rc::new(Template { rewritten: form.text.clone(), original: prepared.sql.clone() });
-        let twin = self.twin(&form.text.sql, &types, template.clone()).bytes();
+        let template = Rc::new(Template { rewritten: form.text_for(self.slot()), original: prepared.sql.clone() });
+        let twin = self.twin(&template.rewritten.sql, &types, template.clone()).bytes();
         let bind = Bind { portal: bind.portal, statement: &twin, formats, params: values, results };
         self.send(Special::Bind(template, form.result == AloneResult::Rows), |out| bind.put(out));
         self.journalled(write, metas);

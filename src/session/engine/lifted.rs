@@ -118,21 +118,20 @@ impl Engine {
         let mut metas = Vec::new();
         let (rewritten, form) = match (&write.alone, &write.block) {
             (Some(alone), _) if idle && !write.is_atomic() => {
-                metas = match self.metas(&write.heads, &params) {
+                metas = match self.metas(write, &params) {
                     Ok(metas) => metas,
                     Err(refusal) => return Some(self.refuse_query(text, &refusal)),
                 };
-                (alone.text.clone().of(&lifted.text), Form::Alone(alone.result))
+                (alone.text_for(self.slot()).of(&lifted.text), Form::Alone(alone.result))
             }
             _ if idle => return None,
             (_, BlockForm::Imaged(imaged)) => (imaged.clone().of(&lifted.text), Form::Imaged),
             _ => (lifted.text, Form::AsIs),
         };
-        let slot = self.slot();
         let (mut types, mut formats) = (lifted.types, vec![0; lifted.values.len()]);
         let mut values: Vec<Option<&[u8]>> = lifted.values.iter().map(|value| Some(value.as_slice())).collect();
         if idle {
-            let (our_types, ours) = alone_params(&slot, &metas);
+            let (our_types, ours) = alone_params(&metas);
             types.extend(our_types);
             formats.resize(formats.len() + ours.len(), BINARY);
             values.extend(ours);

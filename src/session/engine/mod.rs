@@ -242,6 +242,9 @@ pub(crate) struct Engine {
     recheck: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+/// What most of what is put out at once fits into.
+const ROOM: usize = 512;
+
 impl Engine {
     /// A session whose authentication has succeeded.
     pub(crate) fn new(links: Rc<Links>) -> Self {
@@ -372,6 +375,7 @@ impl Engine {
     /// Sends a frame.
     fn send(&mut self, special: Special, put: impl FnOnce(&mut Vec<u8>)) {
         let mut up = std::mem::take(&mut self.up);
+        up.reserve(ROOM);
         let mark = up.len();
         put(&mut up);
         self.note_special(up.get(mark..).unwrap_or_default(), special);
@@ -381,6 +385,7 @@ impl Engine {
     /// Sends a frame whose answers are the client's.
     fn send_plain(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         let mut up = std::mem::take(&mut self.up);
+        up.reserve(ROOM);
         let mark = up.len();
         put(&mut up);
         self.note(up.get(mark..).unwrap_or_default());
@@ -459,6 +464,16 @@ impl Engine {
     fn appender(&mut self) -> &Appender {
         let pid = self.pid();
         self.appender.get_or_insert_with(|| Appender::new(self.links.key.clone(), self.links.author.clone(), pid))
+    }
+}
+
+/// Puts bytes in front of what stands from `mark` on. What is put out is put together of small pieces: room is made for more
+/// of them than are there now.
+fn put_before(out: &mut Vec<u8>, mark: usize, bytes: &[u8]) {
+    out.reserve(bytes.len().saturating_add(ROOM));
+    out.extend_from_slice(bytes);
+    if let Some(moved) = out.get_mut(mark..) {
+        moved.rotate_right(bytes.len());
     }
 }
 

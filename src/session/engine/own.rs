@@ -27,13 +27,13 @@ pub(super) const PORTAL: &[u8] = b"pgcanon";
 
 /// Straight into the child: the server would look for it once per statement.
 fn append_to(slot: i16) -> String {
-    format!("INSERT INTO pgcanon.journal_{slot} (slot, meta, data) VALUES ({slot}, $1, $2)")
+    format!("INSERT INTO pgcanon.journal_{slot} (meta, data) VALUES ($1, $2)")
 }
 
 /// Takes the transaction's place in the order once more, if it has written anything at all.
 fn mark_in(slot: i16) -> String {
     format!(
-        "INSERT INTO pgcanon.journal_{slot} (slot, meta, data) SELECT {slot}, $1, ''::pg_catalog.bytea \
+        "INSERT INTO pgcanon.journal_{slot} (meta, data) SELECT $1, ''::pg_catalog.bytea \
          WHERE pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL"
     )
 }
@@ -209,7 +209,7 @@ impl Engine {
     }
 
     fn append(&mut self, meta: &[u8], data: &[u8]) {
-        let sql = append_to(*self.links.slot.borrow());
+        let sql = append_to(self.slot());
         self.own_execute(sql.as_bytes(), &[BYTEA, BYTEA], &[Some(meta), Some(data)], || Own::Needed);
     }
 
@@ -239,13 +239,14 @@ impl Engine {
     pub(super) fn take_place(&mut self) {
         if std::mem::take(&mut self.marker_due) {
             let meta = self.appender().own(&[]);
-            let sql = mark_in(*self.links.slot.borrow());
+            let sql = mark_in(self.slot());
             self.own_execute(sql.as_bytes(), &[BYTEA], &[Some(&meta)], || Own::Needed);
         }
     }
 
-    pub(super) fn slot(&self) -> [u8; 2] {
-        self.links.slot.borrow().to_be_bytes()
+    /// The child of the journal that is written now.
+    pub(super) fn slot(&self) -> i16 {
+        *self.links.slot.borrow()
     }
 
     // === the block around an implicit transaction ===

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::graves::GraveError;
-use crate::journal::codec::{EncodeError, encode_entry};
-use crate::journal::entry::Head;
+use crate::journal::codec::{EncodeError, put_entry};
 
 /// What one journal row holds at most, but for an entry that is larger by itself.
 const BATCH: usize = 1 << 20;
@@ -36,12 +35,13 @@ struct Spill {
 }
 
 impl Pending {
-    pub(super) fn push(&mut self, head: &Head, body: &[u8]) -> Result<(), PendingError> {
+    /// Adds an entry, whose head is encoded.
+    pub(super) fn push(&mut self, head: &[u8], body: &[u8]) -> Result<(), PendingError> {
         if self.batch.len() >= BATCH {
             let batch = std::mem::take(&mut self.batch);
             Spill::add(&mut self.spill, &batch)?;
         }
-        Ok(encode_entry(&mut self.batch, head, body)?)
+        Ok(put_entry(&mut self.batch, head, body)?)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -100,8 +100,8 @@ impl Spill {
 #[allow(clippy::unwrap_used, reason = "tests may panic")]
 mod tests {
     use super::*;
-    use crate::journal::codec::Entries;
-    use crate::journal::entry::{Extra, Lane, Op};
+    use crate::journal::codec::{Entries, encode_head};
+    use crate::journal::entry::{Extra, Head, Lane, Op};
 
     fn head(rows: u64) -> Head {
         Head {
@@ -125,7 +125,7 @@ mod tests {
         assert!(pending.is_empty());
         let body = vec![7; 400 << 10];
         for n in 0..20 {
-            pending.push(&head(n), &body).unwrap();
+            pending.push(&encode_head(&head(n)).unwrap(), &body).unwrap();
         }
         assert!(pending.is_full());
         let mut seen = Vec::new();

@@ -11,7 +11,7 @@ use super::atomic::Atomic;
 use super::own::Own;
 use super::reports::{MANY_COMMANDS, SYNTAX_ERROR, counted_down, field, framed_error};
 use super::simple::{PieceRun, QueryRun, Ready};
-use super::{Engine, Next, Special, body_len, server_wait};
+use super::{Engine, Next, Special, body_len, put_before, server_wait};
 
 /// How a reply reaches the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +94,7 @@ impl Engine {
 
     fn down_plain(&mut self, plain: &mut Option<usize>, chunk: &[u8], mark: usize) {
         if let Some(upto) = plain.take() {
-            let own = self.down.split_off(mark);
-            self.down.extend_from_slice(chunk.get(..upto).unwrap_or_default());
-            self.down.extend_from_slice(&own);
+            put_before(&mut self.down, mark, chunk.get(..upto).unwrap_or_default());
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::capture::moment::Scanner;
 use crate::capture::write::{AloneResult, BlockForm, Write};
 use crate::catalog::relation::Oid;
-use crate::journal::entry::{Head, Lane, Op, Param};
+use crate::journal::entry::{Lane, Op, Param};
 use crate::journal::{BadImage, unhex_into};
 
 use super::pending::{Pending, PendingError};
@@ -161,7 +161,7 @@ impl Run {
     fn part(&mut self, pending: &mut Pending) -> Result<(), RunError> {
         self.parted = true;
         if let Some(head) = self.write.heads.first() {
-            pending.push(&self.head(head, head.lane, None), &self.images)?;
+            self.push(0, head.lane, None, &self.images, pending)?;
         }
         self.images.clear();
         Ok(())
@@ -208,9 +208,9 @@ impl Run {
             _ if count == 0 && !uncounted && !self.parted => return Ok(()),
             _ => {}
         }
-        for head in &self.write.heads {
+        for at in 0..self.write.heads.len() {
             let rows = if uncounted { None } else { Some(count) };
-            pending.push(&self.head(head, lane, rows), &self.images)?;
+            self.push(at, lane, rows, &self.images, pending)?;
         }
         Ok(())
     }
@@ -222,23 +222,26 @@ impl Run {
         }
         // §4.2: text only where it changed all that it names.
         if head.text.is_some() && self.write.expect == Some(self.rows) {
-            pending.push(&self.head(head, Lane::Statement, Some(self.rows)), &[])?;
+            self.push(0, Lane::Statement, Some(self.rows), &[], pending)?;
         } else if !self.images.is_empty() {
-            pending.push(&self.head(head, Lane::Row, Some(self.rows)), &self.images)?;
+            self.push(0, Lane::Row, Some(self.rows), &self.images, pending)?;
         }
         Ok(())
     }
 
-    fn head(&self, head: &Head, lane: Lane, rows: Option<u64>) -> Head {
-        let mut head = head.clone();
-        head.lane = lane;
-        head.rows = rows;
-        if lane == Lane::Row {
-            head.text = None;
+    /// Makes an entry with the head at this place.
+    fn push(
+        &self,
+        at: usize,
+        lane: Lane,
+        rows: Option<u64>,
+        body: &[u8],
+        pending: &mut Pending,
+    ) -> Result<(), RunError> {
+        let forms = self.write.forms().map_err(PendingError::from)?;
+        if let Some(form) = forms.get(at) {
+            pending.push(&form.encode(lane, rows, &self.params).map_err(PendingError::from)?, body)?;
         }
-        if let Some(text) = &mut head.text {
-            text.params.clone_from(&self.params);
-        }
-        head
+        Ok(())
     }
 }

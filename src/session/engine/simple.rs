@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::capture::write::{AloneForm, BlockForm, Decision, Inserted, Refusal, Rewritten, Write};
 use crate::journal::entry::Head;
+use crate::journal::{EncodeError, HeadForm};
 use crate::session::machine::Status;
 use crate::sql::{Effect, Name, Split, effect};
 use crate::wire::error::Severity;
@@ -434,19 +435,19 @@ impl Engine {
         let write = self.settle_write(write.clone());
         let form = write.alone.clone().unwrap_or_else(|| form.clone());
         let idle = !self.in_block();
-        let metas = match self.metas(&write.heads, &[]) {
+        let metas = match self.metas(&write, &[]) {
             Ok(metas) => metas,
             Err(refusal) => return self.refuse_query(text, &refusal),
         };
         // The statement's own text may be a part of the query's: positions count from the query's beginning.
         let before = text.get(..span.start).unwrap_or_default();
+        let own = form.text_for(self.slot());
         let rewritten = Rewritten {
-            sql: [before, &form.text.sql].concat(),
-            inserted: form.text.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
+            sql: [before, &own.sql].concat(),
+            inserted: own.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
         };
         let template = Rc::new(self.template(rewritten, text));
-        let slot = self.slot();
-        let (types, params) = alone_params(&slot, &metas);
+        let (types, params) = alone_params(&metas);
         let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
         self.send(Special::Step(Some(template.clone())), |out| parse.put(out));
         let bind = Bind { portal: b"", statement: b"", formats: vec![BINARY], params, results: vec![] };
@@ -489,25 +490,18 @@ impl Engine {
     /// The metas of a statement that journals itself.
     pub(super) fn metas(
         &mut self,
-        heads: &[Head],
+        write: &Write,
         params: &[crate::journal::entry::Param],
     ) -> Result<Vec<Vec<u8>>, Refusal> {
-        let appender = self.appender().clone();
-        heads
-            .iter()
-            .map(|head| {
-                let mut head = head.clone();
-                if let Some(text) = &mut head.text {
-                    text.params = params.to_vec();
-                }
-                appender.selfmade(&head)
-            })
-            .collect::<Result<_, _>>()
-            .map_err(|e| Refusal {
-                message: format!("the statement cannot be written to the journal: {e}"),
-                detail: None,
-                hint: None,
-            })
+        let appender = self.appender();
+        let meta =
+            |(form, head): (&HeadForm, &Head)| Ok(appender.selfmade(&form.encode(head.lane, head.rows, params)?));
+        let metas = write.forms().and_then(|forms| forms.iter().zip(&write.heads).map(meta).collect());
+        metas.map_err(|e: EncodeError| Refusal {
+            message: format!("the statement cannot be written to the journal: {e}"),
+            detail: None,
+            hint: None,
+        })
     }
 
     /// How a text of ours stands for `text`, which may be a part of the client's query: positions count from its beginning.
@@ -525,10 +519,7 @@ fn commits(parts: &[Part]) -> bool {
 }
 
 /// Types and values of our parameters of a statement that journals itself.
-pub(super) fn alone_params<'a>(slot: &'a [u8], metas: &'a [Vec<u8>]) -> (Vec<u32>, Vec<Option<&'a [u8]>>) {
-    const INT2: u32 = 21;
+pub(super) fn alone_params(metas: &[Vec<u8>]) -> (Vec<u32>, Vec<Option<&[u8]>>) {
     const BYTEA: u32 = 17;
-    let types = std::iter::once(INT2).chain(metas.iter().map(|_| BYTEA)).collect();
-    let values = std::iter::once(slot).chain(metas.iter().map(Vec::as_slice)).map(Some).collect();
-    (types, values)
+    metas.iter().map(|meta| (BYTEA, Some(meta.as_slice()))).unzip()
 }

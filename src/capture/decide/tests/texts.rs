@@ -43,16 +43,26 @@ fn one_row_of_text_journals_itself_by_its_tag() {
     assert_eq!((first, result), (3, AloneResult::Tag { rows: 1 }));
     assert_eq!(
         sql,
-        "WITH pgcanon_dml AS (update acc set bal = $2 where id = $1 RETURNING 1) INSERT INTO pgcanon.journal \
-         (slot, meta, data) SELECT $3::pg_catalog.int2, pgcanon_meta, pgcanon_data FROM (SELECT \
-         $4::pg_catalog.bytea AS pgcanon_meta, ''::pg_catalog.bytea AS pgcanon_data FROM (SELECT pg_catalog.count(*) \
-         AS pgcanon_rows FROM pgcanon_dml) AS pgcanon_n WHERE pgcanon_rows OPERATOR(pg_catalog.>) 0) AS pgcanon_e"
+        "WITH pgcanon_dml AS (update acc set bal = $2 where id = $1 RETURNING 1) INSERT INTO pgcanon.journal_0 \
+         (meta, data) SELECT $3::pg_catalog.bytea, ''::pg_catalog.bytea FROM pgcanon_dml"
     );
-    let (_, _, result) = alone(&node().write("insert into acc (id) values (1), (2)"));
+    let (sql, _, result) = alone(&node().write("insert into acc (id) values (1), (2)"));
+    assert!(sql.contains("FROM (SELECT pg_catalog.count(*) AS pgcanon_rows FROM pgcanon_dml)"), "{sql}");
     assert_eq!(result, AloneResult::Tag { rows: 2 });
     let (sql, _, result) = alone(&node().write("delete from acc where id = 1 returning name"));
     assert!(sql.ends_with("SELECT * FROM pgcanon_dml") && sql.contains("returning name), pgcanon_log"), "{sql}");
     assert_eq!(result, AloneResult::Own);
+}
+
+#[test]
+fn a_statement_that_journals_itself_writes_into_the_child_of_the_moment() {
+    for sql in ["update acc set bal = 1 where id = 1", "with d as (delete from acc returning id) select id from d"] {
+        let form = node().write(sql).alone.clone().unwrap();
+        let (first, other) = (form.text_for(0).sql, form.text_for(2).sql);
+        let text = String::from_utf8(first.clone()).unwrap();
+        assert_eq!((first, text.matches("INTO pgcanon.journal_0 (").count()), (form.text.sql, 1));
+        assert_eq!(String::from_utf8(other).unwrap(), text.replace("journal_0", "journal_2"));
+    }
 }
 
 #[test]
@@ -228,7 +238,7 @@ fn writing_queries_keep_their_names_for_the_client() {
     let tables: Vec<_> = write.heads.iter().map(|h| h.table.as_str()).collect();
     assert_eq!(tables, ["acc", "two"], "the statement's own head comes first");
     // The query's meta is the second one, but its rows come first.
-    let places = ["$4::pg_catalog.bytea AS pgcanon_meta", "$3::pg_catalog.bytea AS pgcanon_meta"];
+    let places = ["$3::pg_catalog.bytea AS pgcanon_meta", "$2::pg_catalog.bytea AS pgcanon_meta"];
     let [query, own] = places.map(|p| sql.find(p).unwrap());
     assert!(query < own, "{sql}");
     assert!(!sql.contains("d AS (SELECT"), "what returns nothing needs no name: {sql}");
