@@ -1,5 +1,5 @@
-//! Long runs by chance (§8): three nodes write the same few rows, links between them are cut and mended, proxies are killed;
-//! in the end all nodes are equal. `SETTLE_SECONDS` is how long, `PGCANON_SEED` what happens.
+//! Long runs by chance (§8): three nodes whose clocks differ write the same few rows, links between them are cut and mended,
+//! proxies are killed; in the end all nodes are equal. `SETTLE_SECONDS` is how long, `PGCANON_SEED` what happens.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::common::rng::{Rng, seed};
 use crate::common::session::Session;
 use crate::mesh::Mesh;
-use crate::settle::{console, equal, join, mesh};
+use crate::settle::{console, equal, join, mesh_of_other_clocks};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
 const TABLE: &str =
@@ -40,7 +40,7 @@ fn write(client: &mut Session, node: &str, rng: &mut Rng) -> Option<()> {
 fn by_chance(conflict: &str) {
     let seconds = std::env::var("SETTLE_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let mut rng = Rng::new(seed(conflict));
-    let mut mesh = mesh(&NODES, TABLE, conflict);
+    let mut mesh = mesh_of_other_clocks(&NODES, TABLE, conflict);
     // Who is not forwarded to yet cannot be cut off.
     for (id, name) in (0..).zip(NODES) {
         mesh.client(name).ok(&format!("insert into other values ({id}, '')"));
