@@ -309,7 +309,7 @@ impl Policy {
 }
 
 /// All orders of so many.
-fn orders(n: usize) -> Vec<Vec<usize>> {
+pub(crate) fn orders(n: usize) -> Vec<Vec<usize>> {
     if n == 0 {
         return vec![vec![]];
     }
