@@ -4,11 +4,10 @@
 use pgcanon::apply::ApplyError;
 
 use crate::site::run;
-use crate::versions::{From, LAST, orders, peer, row};
+use crate::versions::{From, LAST, SECOND, meanwhile, now, orders, peer, row};
 
 /// Who wrote them: the first, the second and the third version, each a second later, with its number for `n`.
 const WRITERS: [&str; 3] = ["c", "a", "d"];
-const SECOND: i64 = 1_000_000;
 
 /// Every way in which one row or two have three versions that share a value, in all orders; which of the versions is to stay.
 fn the_strongest_has_it(conflict: &str, strongest: usize) {
@@ -55,4 +54,19 @@ fn a_column_says_who_has_a_value() {
 #[test]
 fn a_column_says_who_has_had_a_value_first() {
     the_strongest_has_it("{ resolve = \"first\", by = \"column:n\" }", 0);
+}
+
+#[test]
+fn a_row_that_is_written_anew_while_another_waits_to_take_its_value_keeps_it() {
+    let peer = peer("", LAST);
+    peer.sql("alter table t add unique (info)");
+    run(async {
+        let mut a = From::node(&peer, "a", LAST).await;
+        let before = now();
+        a.brings(before - 2 * SECOND, &[row(1, "x", Some(1))]).await.expect("a row");
+        let mut client = peer.session();
+        client.ok("begin; update t set n = 2 where id = 1");
+        meanwhile(&peer, &mut a, before - SECOND, &[row(2, "x", Some(3))], async || drop(client.ok("commit"))).await;
+    });
+    assert_eq!(peer.sql("select string_agg(id || ':' || n, ' ' order by id) from t"), "1:2");
 }

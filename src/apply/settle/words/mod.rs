@@ -273,7 +273,10 @@ impl<'a> Words<'a> {
                 self.record("'unique'", "'applied'", "g", from),
             )
         };
-        let first = delete(&format!("{rival} AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"));
+        // What each row is measured by itself is measured anew where it has changed while its lock was waited for.
+        let first = delete(&format!(
+            "{rival} AND {rank} >= 0 AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"
+        ));
         let second = delete(&format!("{same} AND {rank} >= 0 AND {beaten}"));
         [format!("WITH {}, {first}", self.dead()), format!("WITH {second}")]
     }
