@@ -154,7 +154,7 @@ fn a_server_without_room_for_another_origin_is_waited_for() {
 }
 
 /// Microseconds since 2000, by this machine's clock, which is the servers'.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     i64::try_from(now.as_micros()).expect("a while to go") - 946_684_800 * SECOND
 }
@@ -167,7 +167,7 @@ async fn somebody_waits(peer: &Peer) {
 }
 
 /// One transaction, which waits for what is open on the peer until that is committed; again, where it has to be tried again.
-async fn meanwhile(peer: &Peer, from: &mut From, time: i64, entries: &[Entry], commit: impl AsyncFnOnce()) {
+pub(crate) async fn meanwhile(peer: &Peer, from: &mut From, time: i64, entries: &[Entry], commit: impl AsyncFnOnce()) {
     let committed = async {
         somebody_waits(peer).await;
         commit().await;
@@ -247,7 +247,7 @@ struct Policy {
 }
 
 const WRITERS: [&str; 4] = ["a", "b", "c", "d"];
-const SECOND: i64 = 1_000_000;
+pub(crate) const SECOND: i64 = 1_000_000;
 
 impl Version {
     fn info(&self) -> String {
@@ -309,7 +309,7 @@ impl Policy {
 }
 
 /// All orders of so many.
-fn orders(n: usize) -> Vec<Vec<usize>> {
+pub(crate) fn orders(n: usize) -> Vec<Vec<usize>> {
     if n == 0 {
         return vec![vec![]];
     }

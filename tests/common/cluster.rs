@@ -13,6 +13,13 @@ use super::{Addr, PATIENCE, cache, eventually, free_port, proc, temp_dir};
 /// Where Debian keeps the server, and every client program the tests use.
 pub(crate) const PG15_BIN: &str = "/usr/lib/postgresql/15/bin";
 
+/// Tells the processes of a server another time than the machine's (Debian package `libfaketime`).
+fn other_clock() -> PathBuf {
+    let found = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut found = found.map(|dir| dir.path().join("faketime/libfaketime.so.1")).filter(|library| library.exists());
+    found.next().expect("libfaketime.so.1 is missing: run tests/setup first")
+}
+
 /// The versions the tests know; 17 and 18 bring a server only, clients are always those of 15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pg {
@@ -37,6 +44,8 @@ pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     port: u16,
     child: Mutex<Option<Child>>,
+    /// So many seconds its clock is ahead of the machine's.
+    ahead: i32,
 }
 
 // === impl Pg ===
@@ -83,10 +92,15 @@ impl Cluster {
     ///
     /// `fsync` is off: a test of durability says `fsync = on`.
     pub(crate) fn start(pg: Pg, extra_conf: &str, hba: &str) -> Cluster {
+        Cluster::start_ahead(pg, extra_conf, hba, 0)
+    }
+
+    /// [`start`](Self::start), with a clock that is so many seconds ahead of the machine's, or behind it.
+    pub(crate) fn start_ahead(pg: Pg, extra_conf: &str, hba: &str, ahead: i32) -> Cluster {
         let dir = temp_dir("cluster");
         let data = dir.path().join("data");
         copy(&pg.template(), &data);
-        let mut cluster = Cluster { pg, dir, port: 0, child: Mutex::new(None) };
+        let mut cluster = Cluster { pg, dir, port: 0, child: Mutex::new(None), ahead };
         if !hba.is_empty() {
             std::fs::write(data.join("pg_hba.conf"), hba).expect("write pg_hba.conf");
         }
@@ -98,7 +112,8 @@ impl Cluster {
     /// Starts a standby of this server, with lines for its configuration, that reaches it by a port of 127.0.0.1: its own or a
     /// relay's.
     pub(crate) fn standby(&self, extra_conf: &str, primary: u16) -> Cluster {
-        let mut standby = Cluster { pg: self.pg, dir: temp_dir("standby"), port: 0, child: Mutex::new(None) };
+        let (dir, child) = (temp_dir("standby"), Mutex::new(None));
+        let mut standby = Cluster { pg: self.pg, dir, port: 0, child, ahead: self.ahead };
         let mut backup = Command::new(format!("{PG15_BIN}/pg_basebackup"));
         backup.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync"]);
         backup.args(["-p", &self.port.to_string(), "-D"]).arg(standby.data_dir());
@@ -160,7 +175,18 @@ impl Cluster {
     fn try_start(&self) -> bool {
         let log =
             std::fs::File::options().append(true).create(true).open(self.log_path()).expect("open the server's log");
-        let mut postgres = proc::guarded(&self.pg.bin().join("postgres"), "QUIT", Some("postgres"));
+        let server = self.pg.bin().join("postgres");
+        let mut postgres = match self.ahead {
+            0 => proc::guarded(&server, "QUIT", Some("postgres")),
+            ahead => {
+                // From here on only: what the library shares with its children belongs to the server's user.
+                let mut env = proc::guarded(Path::new("env"), "QUIT", Some("postgres"));
+                env.arg(format!("LD_PRELOAD={}", other_clock().display())).arg(format!("FAKETIME={ahead:+}s"));
+                // Waiting takes as long as it does.
+                env.arg("FAKETIME_DONT_FAKE_MONOTONIC=1").arg(server);
+                env
+            }
+        };
         postgres.arg("-D").arg(self.data_dir()).stdout(Stdio::null()).stderr(log).env_remove("PGDATA");
         let mut child = proc::spawn(postgres).expect("start the server");
         let status_file = self.data_dir().join("postmaster.pid");

@@ -1,5 +1,5 @@
-//! Long runs by chance (§8): three nodes write the same few rows, links between them are cut and mended, proxies are killed;
-//! in the end all nodes are equal. `SETTLE_SECONDS` is how long, `PGCANON_SEED` what happens.
+//! Long runs by chance (§8): three nodes whose clocks differ write the same few rows, links between them are cut and mended,
+//! proxies are killed; in the end all nodes are equal. `SETTLE_SECONDS` is how long, `PGCANON_SEED` what happens.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,10 @@ use rustix::process::Signal;
 use crate::common::rng::{Rng, seed};
 use crate::common::session::Session;
 use crate::mesh::Mesh;
-use crate::settle::{console, equal, join, mesh};
+use crate::settle::{console, equal, join, mesh_of_other_clocks};
 
 const NODES: [&str; 3] = ["a", "b", "c"];
+
 const TABLE: &str =
     "create table mm (id int primary key, info text, n int); create table other (id int primary key, v text)";
 
@@ -19,7 +20,7 @@ const PHASE: Duration = Duration::from_secs(2);
 
 fn write(client: &mut Session, node: &str, rng: &mut Rng) -> Option<()> {
     let (id, other, n) = (rng.below(30), rng.below(30), rng.below(1_000_000));
-    let sql = match rng.below(8) {
+    let sql = match rng.below(12) {
         0 | 1 => format!(
             "insert into mm values ({id}, '{node}', {n}) on conflict (id) do update set info = excluded.info, n = excluded.n"
         ),
@@ -27,7 +28,11 @@ fn write(client: &mut Session, node: &str, rng: &mut Rng) -> Option<()> {
         4 => format!("delete from mm where id = {id}"),
         5 => format!("begin; delete from mm where id = {id}; insert into mm values ({id}, '{node} anew', {n}); commit"),
         6 => format!("begin; update mm set n = {n} where id = {id}; delete from mm where id = {other}; commit"),
-        _ => format!("begin; update mm set n = {n} where id = {id}; update mm set n = n + 1 where id = {id}; commit"),
+        7 => format!("begin; update mm set n = {n} where id = {id}; update mm set n = n + 1 where id = {id}; commit"),
+        8 => format!("update mm set n = n + 1 where id = {id}"),
+        9 => moved(client, id, &[other])?,
+        10 => moved(client, id, &[other, id])?,
+        _ => return key_change(client, id, other),
     };
     // Deadlocks and keys that are there by now are nothing new to clients.
     let answer = client.try_run(&sql).ok()?;
@@ -37,10 +42,32 @@ fn write(client: &mut Session, node: &str, rng: &mut Rng) -> Option<()> {
     Some(())
 }
 
+/// Other keys for a row, one after the other, as the refusal of [`key_change`] says that it is to be written.
+fn moved(client: &mut Session, mut from: u64, to: &[u64]) -> Option<String> {
+    let found = client.try_run(&format!("select info, n from mm where id = {from}")).ok()?.rows();
+    let [row] = &found[..] else { return Some("select 'no such row'".to_owned()) };
+    let column = |at: usize| row[at].clone().expect("all rows have all values");
+    let (info, n) = (column(0), column(1));
+    let mut sql = "begin; ".to_owned();
+    for to in to {
+        sql += &format!("delete from mm where id = {from}; insert into mm values ({to}, '{info}', {n}); ");
+        from = *to;
+    }
+    Some(sql + "commit")
+}
+
+/// Where conflicts are settled keys stay, whatever else goes on; none if the connection is lost.
+fn key_change(client: &mut Session, from: u64, to: u64) -> Option<()> {
+    let answer = client.try_run(&format!("update mm set id = {to} where id = {from}")).ok()?;
+    let failure = answer.failure().expect("a change of a key is refused");
+    assert_eq!(failure.state, "0A000", "{failure:?}");
+    Some(())
+}
+
 fn by_chance(conflict: &str) {
     let seconds = std::env::var("SETTLE_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
     let mut rng = Rng::new(seed(conflict));
-    let mut mesh = mesh(&NODES, TABLE, conflict);
+    let mut mesh = mesh_of_other_clocks(&NODES, TABLE, conflict);
     // Who is not forwarded to yet cannot be cut off.
     for (id, name) in (0..).zip(NODES) {
         mesh.client(name).ok(&format!("insert into other values ({id}, '')"));
@@ -94,17 +121,27 @@ fn phase(mesh: &Mesh, rng: &mut Rng, number: u64, until: Instant, victim: Option
     })
 }
 
+const LAST: &str = "{ resolve = \"last\", prefer = \"b\" }";
+const FIRST: &str = "{ resolve = \"first\" }";
+const NODE: &str = "{ resolve = \"node\", prefer = \"c\" }";
+const COLUMN: &str = "{ resolve = \"last\", by = \"column:n\" }";
+
 #[test]
 fn the_last_commit_by_chance() {
-    by_chance("{ resolve = \"last\", prefer = \"b\" }");
+    by_chance(LAST);
 }
 
 #[test]
 fn the_first_commit_by_chance() {
-    by_chance("{ resolve = \"first\" }");
+    by_chance(FIRST);
 }
 
 #[test]
 fn a_preferred_node_by_chance() {
-    by_chance("{ resolve = \"node\", prefer = \"c\" }");
+    by_chance(NODE);
+}
+
+#[test]
+fn a_column_by_chance() {
+    by_chance(COLUMN);
 }

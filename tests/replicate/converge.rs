@@ -1,6 +1,6 @@
 //! Convergence, by schedules of a kind (§8): four operations on one row, each by any of the nodes, and in each pause between
-//! them any of the nodes may hear of the others. Every schedule has a row of its own, so that all run at once; all nodes must
-//! end with the same rows.
+//! them any of the nodes may hear of the others. Every schedule has a row of its own, or two with keys and values that they
+//! take from each other, so that all run at once; all nodes must end with the same rows.
 //!
 //! Where a column says which version is the later one, it is also made to run backwards: so do clocks that differ.
 
@@ -10,10 +10,12 @@ use crate::common::rng::Rng;
 use crate::common::settle::{last_place, reached};
 use crate::common::within;
 use crate::mesh::Mesh;
-use crate::settle::{LIMIT, console, equal, join, mesh, part};
+use crate::settle::{LIMIT, console, equal, join, mesh, mesh_of_other_clocks, part};
 
 const STEPS: usize = 4;
-const OPS: usize = 4;
+
+/// How far a schedule's other key is from its own; in all else that hangs on a key the two are alike.
+const AWAY: usize = 999_999;
 
 const TABLE: &str =
     "create table mm (id int primary key, info text, n int); create table other (id int primary key, n int)";
@@ -33,55 +35,134 @@ type Pattern = [Pause; STEPS - 1];
 /// Who does what, in each step.
 type Schedule = [usize; STEPS];
 
+/// Who does it, in which step, and what the rows get for a number.
+struct At {
+    node: usize,
+    step: usize,
+    number: String,
+}
+
+/// What is done to the rows of schedules, whose keys it gets: SQL of one transaction or a part of it.
+type Op = fn(&At, &str) -> String;
+
+/// One row, written and deleted.
+const PLAIN: [Op; 4] = [At::upserted, At::updated, At::deleted, At::replaced];
+
+/// The same rows, which besides get another key and their own again, and count.
+const MOVING: [Op; 6] = [At::upserted, At::deleted, At::added, At::replaced, At::moved, At::returned];
+
+/// Two rows that want one value of a further unique key, which who has it keeps: where rows give one up, by a deletion or for
+/// another, those that had to go for them are not joined, as the README says.
+const RIVALS: [Op; 2] = [At::claimed, At::claimed_away];
+
 /// Every pattern, and every schedule (`CONVERGE_ALL`), or some by a seed (`CONVERGE_SEED`).
 struct Model {
     nodes: usize,
+    ops: &'static [Op],
     patterns: Vec<Pattern>,
     schedules: Vec<Schedule>,
 }
 
+// === impl At ===
+
+impl At {
+    fn info(&self) -> String {
+        format!("'{} at {}'", self.node, self.step)
+    }
+
+    fn upserted(&self, ids: &str) -> String {
+        let (info, n) = (self.info(), &self.number);
+        format!("insert into mm select id, {info}, {n} from unnest({ids}) as id {OVER};")
+    }
+
+    fn updated(&self, ids: &str) -> String {
+        format!("update mm set info = {}, n = {} where id = any ({ids});", self.info(), self.number)
+    }
+
+    fn added(&self, ids: &str) -> String {
+        format!("update mm set n = n + 1 where id = any ({ids});")
+    }
+
+    fn deleted(&self, ids: &str) -> String {
+        format!("delete from mm where id = any ({ids});")
+    }
+
+    fn deleted_away(&self, ids: &str) -> String {
+        format!("delete from mm where id - {AWAY} = any ({ids});")
+    }
+
+    fn replaced(&self, ids: &str) -> String {
+        let (deleted, info, n) = (self.deleted(ids), self.info(), &self.number);
+        format!("{deleted} insert into mm select id, {info}, {n} from unnest({ids}) as id;")
+    }
+
+    /// A change of the key, as it is written where conflicts are settled.
+    fn moved(&self, ids: &str) -> String {
+        let (deleted, n) = (self.deleted(ids), &self.number);
+        format!("insert into mm select id + {AWAY}, info, {n} from mm where id = any ({ids}) {OVER}; {deleted}")
+    }
+
+    fn returned(&self, ids: &str) -> String {
+        let (deleted, n) = (self.deleted_away(ids), &self.number);
+        format!(
+            "insert into mm select id - {AWAY}, info, {n} from mm where id - {AWAY} = any ({ids}) {OVER}; {deleted}"
+        )
+    }
+
+    /// A value for a row, unless the other one has it here.
+    fn claimed(&self, ids: &str) -> String {
+        let n = &self.number;
+        format!(
+            "insert into mm select id, id, {n} from unnest({ids}) as id where id + {AWAY} not in (select t.id from mm as t) {OVER};"
+        )
+    }
+
+    fn claimed_away(&self, ids: &str) -> String {
+        let n = &self.number;
+        format!(
+            "insert into mm select id + {AWAY}, id, {n} from unnest({ids}) as id where id not in (select t.id from mm as t) {OVER};"
+        )
+    }
+}
+
+const OVER: &str = "on conflict (id) do update set info = excluded.info, n = excluded.n";
+
 // === impl Model ===
 
 impl Model {
-    fn new(nodes: usize, patterns: usize) -> Self {
+    fn new(nodes: usize, ops: &'static [Op], patterns: usize, schedules: usize) -> Self {
         let kinds: Vec<Pause> = [Pause::Nobody, Pause::All].into_iter().chain((0..nodes).map(Pause::Only)).collect();
         let seed = std::env::var("CONVERGE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
         let (mut rng, all) = (Rng::new(seed), std::env::var_os("CONVERGE_ALL").is_some());
-        let choices = nodes * OPS;
-        // Three nodes have so many that each pattern gets others.
-        let many = if all && nodes == 2 { usize::MAX } else { 500 };
+        let choices = nodes * ops.len();
+        // Others have so many that each pattern gets others.
+        let many = if all && choices <= 8 { usize::MAX } else { schedules };
         Self {
             nodes,
+            ops,
             patterns: some(power(&kinds), if all { usize::MAX } else { patterns }, &mut rng),
             schedules: some(power(&(0..choices).collect::<Vec<_>>()), many, &mut rng),
         }
     }
 
     /// What a node has to do of a step of every schedule, as one transaction; `from` is the key of the first one's row.
-    fn step(&self, at: usize, node: usize, from: usize, backwards: bool) -> String {
-        let mut ids: [String; OPS] = Default::default();
+    fn step(&self, step: usize, node: usize, from: usize, backwards: bool) -> String {
+        let mut ids = vec![String::new(); self.ops.len()];
         for (id, schedule) in (from..).zip(&self.schedules) {
-            if schedule[at] % self.nodes == node {
-                let list = &mut ids[schedule[at] / self.nodes];
+            if schedule[step] % self.nodes == node {
+                let list = &mut ids[schedule[step] / self.nodes];
                 let comma = if list.is_empty() { "" } else { "," };
                 write!(list, "{comma}{id}").expect("a string takes all");
             }
         }
         let number = if backwards {
-            format!("(case id % 3 when 0 then {at} when 1 then -{at} else 0 end)")
+            format!("(case id % 3 when 0 then {step} when 1 then -{step} else 0 end)")
         } else {
-            at.to_string()
+            step.to_string()
         };
-        let [upserted, updated, deleted, replaced] = ids.map(|list| format!("'{{{list}}}'::int[]"));
-        let insert = |ids: &str, behind: &str| {
-            format!("insert into mm select id, '{node} at {at}', {number} from unnest({ids}) as id {behind};")
-        };
-        format!(
-            "begin; {} update mm set info = '{node} at {at}', n = {number} where id = any ({updated}); \
-             delete from mm where id = any ({deleted}); delete from mm where id = any ({replaced}); {} commit",
-            insert(&upserted, "on conflict (id) do update set info = excluded.info, n = excluded.n"),
-            insert(&replaced, ""),
-        )
+        let at = At { node, step, number };
+        let done = self.ops.iter().zip(ids).map(|(op, ids)| op(&at, &format!("'{{{ids}}}'::int[]")));
+        format!("begin; {} commit", done.collect::<String>())
     }
 }
 
@@ -128,10 +209,9 @@ fn listen(mesh: &Mesh, pause: Pause) {
     }
 }
 
-/// Nodes that hear of each other, and can be told that they do not.
-fn ready(names: &[&'static str], conflict: &str) -> Mesh {
-    let mesh = mesh(names, TABLE, conflict);
-    for name in names {
+/// Makes nodes hear of each other: only then can they be told that they do not.
+fn ready(mesh: Mesh) -> Mesh {
+    for name in mesh.names() {
         mesh.client(name).ok(&format!("insert into other values (-{}, 0)", name.as_bytes()[0]));
     }
     equal(&mesh);
@@ -139,27 +219,31 @@ fn ready(names: &[&'static str], conflict: &str) -> Mesh {
 }
 
 fn converges(names: &[&'static str], conflict: &str, backwards: bool, patterns: usize) {
-    let mesh = ready(names, conflict);
-    let model = Model::new(names.len(), patterns);
+    run(&ready(mesh(names, TABLE, conflict)), &Model::new(names.len(), &PLAIN, patterns, 500), conflict, backwards);
+}
+
+fn run(mesh: &Mesh, model: &Model, conflict: &str, backwards: bool) {
+    let names: Vec<&str> = mesh.names().collect();
     for (number, pattern) in model.patterns.iter().enumerate() {
         eprintln!("{conflict}: {pattern:?}");
-        part(&mesh);
+        part(mesh);
         for at in 0..STEPS {
             for (node, name) in names.iter().enumerate() {
                 mesh.client(name).ok(&model.step(at, node, number * model.schedules.len(), backwards));
             }
             if let Some(pause) = pattern.get(at) {
-                listen(&mesh, *pause);
+                listen(mesh, *pause);
             }
         }
-        join(&mesh);
-        equal(&mesh);
+        join(mesh);
+        equal(mesh);
     }
 }
 
 const LAST: &str = "{ resolve = \"last\", by = \"commit_time\" }";
 const FIRST: &str = "{ resolve = \"first\" }";
 const NODE: &str = "{ resolve = \"node\", prefer = \"b\" }";
+const COLUMN: &str = "{ resolve = \"last\", by = \"column:n\" }";
 
 #[test]
 fn the_last_commit() {
@@ -178,7 +262,7 @@ fn a_preferred_node() {
 
 #[test]
 fn a_column_that_runs_backwards() {
-    converges(&["a", "b"], "{ resolve = \"last\", by = \"column:n\" }", true, 3);
+    converges(&["a", "b"], COLUMN, true, 3);
 }
 
 #[test]
@@ -201,10 +285,61 @@ fn a_column_that_runs_backwards_on_three() {
     converges(&["a", "b", "c"], "{ resolve = \"last\", by = \"column:n\", prefer = \"c\" }", true, 2);
 }
 
+fn moving(conflict: &str, backwards: bool) {
+    let mesh = ready(mesh_of_other_clocks(&["a", "b", "c"], TABLE, conflict));
+    run(&mesh, &Model::new(3, &MOVING, 2, 200), conflict, backwards);
+}
+
+#[test]
+fn keys_that_change_and_the_last_commit() {
+    moving(LAST, false);
+}
+
+#[test]
+fn keys_that_change_and_the_first_commit() {
+    moving(FIRST, false);
+}
+
+#[test]
+fn keys_that_change_and_a_preferred_node() {
+    moving(NODE, false);
+}
+
+#[test]
+fn keys_that_change_and_a_column_that_runs_backwards() {
+    moving(COLUMN, true);
+}
+
+fn rivals(conflict: &str, backwards: bool) {
+    let tables = TABLE.replace("info text", "info text unique");
+    let mesh = ready(mesh_of_other_clocks(&["a", "b", "c"], &tables, conflict));
+    run(&mesh, &Model::new(3, &RIVALS, 2, 200), conflict, backwards);
+}
+
+#[test]
+fn several_keys_and_the_last_commit() {
+    rivals(LAST, false);
+}
+
+#[test]
+fn several_keys_and_the_first_commit() {
+    rivals(FIRST, false);
+}
+
+#[test]
+fn several_keys_and_a_preferred_node() {
+    rivals(NODE, false);
+}
+
+#[test]
+fn several_keys_and_a_column_that_runs_backwards() {
+    rivals(COLUMN, true);
+}
+
 #[test]
 fn additions_of_three_are_all_there_without_a_policy() {
     let names = ["a", "b", "c"];
-    let (mesh, model) = (ready(&names, LAST), Model::new(3, 6));
+    let (mesh, model) = (ready(mesh(&names, TABLE, LAST)), Model::new(3, &PLAIN, 6, 500));
     let schedules: Vec<Schedule> = power(&[0, 1, 2]);
     mesh.client("a").ok(&format!("insert into other select i, 0 from generate_series(0, {}) i", schedules.len() - 1));
     for (round, pattern) in (1..).zip(&model.patterns) {

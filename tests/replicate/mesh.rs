@@ -72,15 +72,20 @@ const CONF: &str = "max_connections = 200\nmax_prepared_transactions = 40\ntrack
 
 /// One of the servers that tests share: each letter is another one. It lives until the last test that asked for it ends.
 pub(crate) fn server(pg: Pg, which: char) -> Arc<Cluster> {
-    type Servers = Vec<((u8, char), Weak<Cluster>)>;
+    server_ahead(pg, which, 0)
+}
+
+/// [`server`], with a clock that is so many seconds ahead of the machine's, or behind it.
+pub(crate) fn server_ahead(pg: Pg, which: char, ahead: i32) -> Arc<Cluster> {
+    type Servers = Vec<((u8, char, i32), Weak<Cluster>)>;
     thread_local! { // a test is a thread
         static HELD: RefCell<Vec<Arc<Cluster>>> = const { RefCell::new(Vec::new()) };
     }
     static SHARED: Mutex<Servers> = Mutex::new(Vec::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (pg as u8, which);
+    let key = (pg as u8, which, ahead);
     let known = shared.iter().find(|(k, _)| *k == key).and_then(|(_, cluster)| cluster.upgrade());
-    let cluster = known.unwrap_or_else(|| Arc::new(Cluster::start(pg, CONF, "")));
+    let cluster = known.unwrap_or_else(|| Arc::new(Cluster::start_ahead(pg, CONF, "", ahead)));
     shared.retain(|(k, _)| *k != key);
     shared.push((key, Arc::downgrade(&cluster)));
     HELD.with_borrow_mut(|held| held.push(Arc::clone(&cluster)));

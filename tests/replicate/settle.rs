@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::cluster::PG15_BIN;
 use crate::common::{Pg, eventually, proc, proxy, within};
-use crate::mesh::{Member, Mesh, server};
+use crate::mesh::{Member, Mesh, server_ahead};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
@@ -16,11 +16,40 @@ const TABLE: &str = "create table mm (id int primary key, info text, mod_time ti
 const NODES: [&str; 3] = ["a", "b", "c"];
 
 pub(crate) fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
+    mesh_of(nodes, tables, conflict, |_| 0)
+}
+
+/// Nodes whose clocks are ten seconds apart: that of a is ahead, and that of c behind.
+pub(crate) fn mesh_of_other_clocks(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
+    let ahead = |name: &str| match name {
+        "a" => 10,
+        "c" => -10,
+        _ => 0,
+    };
+    let mesh = mesh_of(nodes, tables, conflict, ahead);
+    let machine = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        now.as_secs_f64()
+    };
+    for name in nodes {
+        let before = machine();
+        let node: f64 = mesh.node(name).sql("select extract(epoch from clock_timestamp())").parse().expect("a time");
+        let differs = f64::from(ahead(name));
+        let as_told = before + differs - 0.1..machine() + differs + 0.1;
+        assert!(as_told.contains(&node), "the clock of {name} says {node}, not {as_told:?}");
+    }
+    mesh
+}
+
+fn mesh_of(nodes: &[&'static str], tables: &str, conflict: &str, ahead: impl Fn(&str) -> i32) -> Mesh {
     let rules = format!("[[table]]\nname = \"public.mm\"\nconflict = {conflict}\n[[table]]\nname = \"public.other\"\n");
     Mesh::start(
         nodes
             .iter()
-            .map(|name| Member::new(name, server(Pg::V15, name.chars().next().unwrap_or('a')), tables, &rules))
+            .map(|name| {
+                let server = server_ahead(Pg::V15, name.chars().next().unwrap_or('a'), ahead(name));
+                Member::new(name, server, tables, &rules)
+            })
             .collect(),
     )
 }

@@ -256,16 +256,27 @@ impl<'a> Words<'a> {
             None => "NULL".to_owned(),
         };
         let from = "(SELECT row, NULL::pg_catalog.timestamptz AS at, NULL::pg_catalog.text AS origin FROM gone) AS g";
+        let grave = match self.ground.conflict.resolve {
+            // What is older than the image is no less alive for that: it wins, and what is newer loses again.
+            Resolve::First => String::new(),
+            _ => {
+                let table = self.schema_and_name();
+                format!("grave AS ({INTO_TOMBSTONE} SELECT {table}, g.key, {number} FROM gone AS g) ")
+            }
+        };
+        let comma = if grave.is_empty() { "" } else { "," };
         let delete = |which: &str| {
             format!(
-                "gone AS (DELETE FROM {table} AS t WHERE {which} RETURNING {} AS key, pg_catalog.to_jsonb(t) AS row), \
-                 grave AS ({INTO_TOMBSTONE} SELECT {}, g.key, {number} FROM gone AS g) {}",
+                "gone AS (DELETE FROM {table} AS t WHERE {which} RETURNING {} AS key, pg_catalog.to_jsonb(t) AS row){comma} \
+                 {grave}{}",
                 self.key_of_table(),
-                self.schema_and_name(),
                 self.record("'unique'", "'applied'", "g", from),
             )
         };
-        let first = delete(&format!("{rival} AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"));
+        // What each row is measured by itself is measured anew where it has changed while its lock was waited for.
+        let first = delete(&format!(
+            "{rival} AND {rank} >= 0 AND NOT {beaten} AND NOT {own_beaten} AND NOT EXISTS (SELECT FROM dead)"
+        ));
         let second = delete(&format!("{same} AND {rank} >= 0 AND {beaten}"));
         [format!("WITH {}, {first}", self.dead()), format!("WITH {second}")]
     }
