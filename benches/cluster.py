@@ -7,6 +7,7 @@ PEER = '''
 name = "{peer}"
 connect = "host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=disable"
 spill_after = "1s"
+max_queue_bytes = "64GB"
 '''
 
 
