@@ -17,7 +17,7 @@ RULES = '\n[[table]]\nname = "public.pgbench_*"\n'
 
 SUM = ' union all '.join(
     f"select '{table}', count(*), sum(hashtext(t.*::text)::int8) from pgbench_{table} t"
-    for table in ('accounts', 'branches', 'tellers', 'history'))
+    for table in ('accounts', 'branches', 'tellers', 'history')) + ' order by 1'  # large tables may be summed side by side
 
 
 class Forward:
