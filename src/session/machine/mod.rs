@@ -215,7 +215,8 @@ impl Machine {
             }
             (back::COMMAND_COMPLETE, Request::Query(_) | Request::Execute { .. }) => self.on_complete(frame.head),
             (back::ERROR, _) => self.on_error(frame.head),
-            (back::READY, head) if head.ends_with_ready() => self.on_ready(frame.head),
+            // A COPY ends with its completion or with an error, before that.
+            (back::READY, head) if head.ends_with_ready() && !self.copy_in => self.on_ready(frame.head),
             _ => return self.unexpected(),
         }
         Reply::To(id)
