@@ -19,8 +19,8 @@ const LOCK: &str = "1885823841, 1";
 const CHANNEL: &str = "pgcanon_journal";
 /// A new tick is made at most this often: one commit, one flush each.
 const PACE: Duration = Duration::from_millis(5);
-/// On a node that is busy ticks take a twentieth of the time, but come at least this often.
-const BUSY: (u32, Duration) = (20, Duration::from_millis(20));
+/// On a node that is busy ticks take a fortieth of the time, but come at least this often.
+const BUSY: (u32, Duration) = (40, Duration::from_millis(20));
 /// How often the leader looks without being told.
 const POLL: Duration = Duration::from_millis(50);
 /// How often the others try to lead, and look which child to write.
