@@ -1,6 +1,8 @@
 //! Reads ticks: the same transactions, whole and in the same order, for every reader (I3), without what nobody with the key
 //! wrote (I2).
 
+use std::sync::Arc;
+
 use tokio_postgres::Client;
 use tokio_postgres::types::{PgLsn, Type};
 
@@ -55,7 +57,7 @@ pub enum Item {
 pub struct Reader {
     client: Client,
     key: Key,
-    prepared: Option<Prepared>,
+    prepared: Option<Arc<Prepared>>,
     /// Nonces of what was read since the last jump.
     seen: Nonces,
     forged: u64,
@@ -78,6 +80,7 @@ struct Reading {
     begun: bool,
     /// Nonces of this transaction.
     seen: Nonces,
+    prepared: Arc<Prepared>,
     rows: Rows,
     /// What is left of the row that is being read.
     entries: Option<(Xid, PgLsn, Entries)>,
@@ -120,20 +123,19 @@ impl Reader {
     }
 
     async fn open_tick(&mut self, id: TickId, after: i32) -> Result<Tick, ReadError> {
-        self.ready().await?;
-        let Some(prepared) = &self.prepared else { return Err(ReadError::NoSuchTick(id)) };
+        let prepared = self.ready().await?;
         // A tick that is there when its rows have been read was not trimmed before.
-        let (few, tick) = tokio::join!(Rows::few(&self.client, prepared, id), self.tick(id));
+        let (few, tick) = tokio::join!(Rows::few(&self.client, &prepared, id), self.tick(id));
         if let Some(rows) = few? {
             let (tick, _) = tick?;
-            self.reading = Some(Reading::new(Some(id), after, rows));
+            self.reading = Some(Reading::new(Some(id), after, prepared, rows));
             return Ok(tick);
         }
         self.begin().await?;
         let (tick, previous) = self.tick(id).await?;
         let previous = previous.as_ref().map(|t| &t.snapshot);
         let rows = Rows::declare(&self.client, previous, Some(&tick.snapshot)).await?;
-        self.reading = Some(Reading::new(Some(id), after, rows));
+        self.reading = Some(Reading::new(Some(id), after, prepared, rows));
         Ok(tick)
     }
 
@@ -165,12 +167,12 @@ impl Reader {
     }
 
     async fn open_rest(&mut self) -> Result<(), ReadError> {
-        self.ready().await?;
+        let prepared = self.ready().await?;
         self.begin().await?;
         let sql = format!("SELECT {} FROM pgcanon.tick ORDER BY id DESC LIMIT 1", Tick::COLUMNS);
         let last = self.client.query_opt(&sql, &[]).await?.as_ref().map(Tick::read).transpose()?;
         let rows = Rows::declare(&self.client, last.as_ref().map(|t| &t.snapshot), None).await?;
-        self.reading = Some(Reading::new(None, 0, rows));
+        self.reading = Some(Reading::new(None, 0, prepared, rows));
         Ok(())
     }
 
@@ -210,13 +212,15 @@ impl Reader {
     }
 
     /// Leaves what is open, for something else.
-    async fn ready(&mut self) -> Result<(), ReadError> {
+    async fn ready(&mut self) -> Result<Arc<Prepared>, ReadError> {
         self.close().await?;
         self.ended = None;
-        if self.prepared.is_none() {
-            self.prepared = Some(Prepared::new(&self.client).await?);
-        }
-        Ok(())
+        let prepared = match &self.prepared {
+            Some(prepared) => prepared.clone(),
+            None => Arc::new(Prepared::new(&self.client).await?),
+        };
+        self.prepared = Some(prepared.clone());
+        Ok(prepared)
     }
 
     async fn begin(&mut self) -> Result<(), ReadError> {
@@ -228,7 +232,6 @@ impl Reader {
     }
 
     async fn step(&mut self, reading: &mut Reading) -> Result<Option<Item>, ReadError> {
-        let Some(prepared) = &self.prepared else { return Ok(None) };
         loop {
             if let Some((xid, lsn, entries)) = &mut reading.entries {
                 match entries.next() {
@@ -237,7 +240,7 @@ impl Reader {
                     None => reading.entries = None,
                 }
             }
-            let Some(row) = reading.rows.peek(&self.client, prepared).await? else {
+            let Some(row) = reading.rows.peek(&self.client, &reading.prepared).await? else {
                 return Ok(reading.end());
             };
             if reading.xid != Some(row.xid) {
@@ -276,8 +279,9 @@ fn verify(key: &Key, seen: &mut Nonces, of_transaction: &mut Nonces, row: Stored
 // === impl Reading ===
 
 impl Reading {
-    fn new(tick: Option<TickId>, after: i32, rows: Rows) -> Self {
-        Self { tick, after, ord: 0, xid: None, begun: false, seen: Nonces::default(), rows, entries: None }
+    fn new(tick: Option<TickId>, after: i32, prepared: Arc<Prepared>, rows: Rows) -> Self {
+        let seen = Nonces::default();
+        Self { tick, after, ord: 0, xid: None, begun: false, seen, prepared, rows, entries: None }
     }
 
     /// Counts a transaction, whether its rows are genuine or not: its number must be the same for every reader.
