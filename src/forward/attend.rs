@@ -51,6 +51,8 @@ pub(super) struct Attendant<'a> {
     pub(super) parked: Parked,
     /// What the peer has of what is to come.
     pub(super) early: HashSet<Xid>,
+    /// Up to here this connection has emptied the queue of all that is not parked.
+    pub(super) gone: Option<(Place, i32)>,
     pub(super) spiller: Option<Spiller>,
     /// A command that waits for the peer.
     pub(super) waiting: Option<Command>,
@@ -114,6 +116,7 @@ impl<'a> Attendant<'a> {
             kept,
             parked: Parked::default(),
             early: HashSet::new(),
+            gone: None,
             spiller: None,
             waiting: None,
             by_hand: None,
@@ -311,6 +314,7 @@ impl<'a> Attendant<'a> {
         };
         let Some(applier) = self.away(opened, false).await? else { return Ok(Left) };
         let mut applier = applier?;
+        self.gone = None;
         self.went_back(applier.progress()).await?;
         self.early = watched(&peer, self.o.connect_timeout, resolve(&mut applier, &self.store)).await?;
         loop {
@@ -352,7 +356,7 @@ impl<'a> Attendant<'a> {
         }
         tracing::warn!(peer = %self.o.peer.name, tick = at.0, "the peer has less than it had: it gets again what came behind this");
         let cut = says.is_some_and(|says| says.part != 0);
-        if !self.kept.spilling && (cut || !self.store.is_empty().await?) {
+        if !self.kept.spilling && (cut || !self.store.is_empty(self.gone).await?) {
             self.spill_from_now_on("the peer has less than it had").await?;
         }
         self.store.set_back(&mut self.kept, says).await?;

@@ -14,9 +14,6 @@ use super::park::Parked;
 use super::store::{Place, Store, Waiting};
 use super::{ForwardError, YIELD};
 
-/// Source transactions in one target transaction, and pieces of them.
-const GROUP: (usize, usize) = (256, 4000);
-
 /// How long locks are waited for before the queue counts as stuck.
 const LOCKED: Duration = Duration::from_secs(10);
 
@@ -31,7 +28,7 @@ pub(super) struct Stuck {
 /// How much of the queue is wanted.
 #[derive(Clone, Copy, Debug)]
 enum Wanted {
-    /// Whole transactions.
+    /// Whole transactions, as many as are fetched at a time.
     Some,
     /// Up to a place, which is left.
     Before(Place),
@@ -86,6 +83,8 @@ pub(super) struct Drain<'a> {
     pub(super) parked: &'a mut Parked,
     /// What the peer has already.
     pub(super) early: &'a HashSet<Xid>,
+    /// Up to here nothing waits but what is parked: what was deleted there is not waded through again and again.
+    pub(super) gone: &'a mut Option<(Place, i32)>,
     pub(super) applier: &'a mut Applier,
     /// This cluster: system and timeline.
     pub(super) identity: (i64, i32),
@@ -189,25 +188,29 @@ impl Drain<'_> {
         loop {
             self.store.begin().await?;
             let mut taken = Taken::default();
-            let filled = self.fill(wanted, &mut taken).await;
-            match filled {
+            let mut done = self.fill(wanted, &mut taken).await;
+            // First of all: of a transaction that the peer says it has nothing but parked pieces is kept.
+            let aside_first = !taken.behind.is_empty() && !self.dry;
+            if done.is_ok() && taken.transactions > 0 && !aside_first {
+                done = self.end(&taken).await;
+            }
+            match done {
                 Ok(()) if self.dry => {
                     self.store.rollback().await?;
                     return Ok(Ok(taken.pieces()));
                 }
-                // First of all: of a transaction that the peer says it has nothing but parked pieces is kept.
-                Ok(()) if !taken.behind.is_empty() => {
+                Ok(()) if aside_first => {
                     self.applier.rollback().await?;
                     self.store.park(&taken.behind).await?;
                     self.store.commit().await?;
                     aside = aside.saturating_add(u64::try_from(taken.behind.len()).unwrap_or(u64::MAX));
                 }
                 Ok(()) => {
-                    self.store.remove(&taken.ids).await?;
                     if let Some(progress) = self.applier.progress() {
                         self.store.has(progress).await?;
                     }
                     self.store.commit().await?;
+                    *self.gone = taken.last;
                     return Ok(Ok(taken.pieces().saturating_add(aside)));
                 }
                 Err(ForwardError::Apply(
@@ -242,7 +245,8 @@ impl Drain<'_> {
             if most <= 0 {
                 break;
             }
-            let chunk = self.store.next(taken.last, most).await?;
+            let upto = taken.last.filter(|_| matches!(wanted, Wanted::Some)).map(|(place, _)| place);
+            let chunk = self.store.next(taken.last.or(*self.gone), upto, most).await?;
             if chunk.is_empty() {
                 break;
             }
@@ -260,7 +264,7 @@ impl Drain<'_> {
             }
         }
         if let Some(last) = taken.last.filter(|_| matches!(wanted, Wanted::Pieces(..))) {
-            taken.cut = self.store.next(Some(last), 1).await?.first().is_some_and(|next| next.place == last.0);
+            taken.cut = self.store.next(Some(last), None, 1).await?.first().is_some_and(|next| next.place == last.0);
         }
         self.finish(taken, building).await
     }
@@ -352,10 +356,15 @@ impl Drain<'_> {
         } else if !taken.fresh {
             self.applier.part(seq.saturating_add(1))?;
         }
-        if !taken.behind.is_empty() && !self.dry {
-            return Ok(());
-        }
-        self.end().await?;
+        Ok(())
+    }
+
+    /// Has the peer commit what was taken, or find out that it could; its pieces are removed from the queue meanwhile, for good
+    /// when this transaction is committed, too.
+    async fn end(&mut self, taken: &Taken) -> Result<(), ForwardError> {
+        let (removed, applied) = tokio::join!(self.store.remove(&taken.ids), self.conclude());
+        applied?;
+        removed?;
         if taken.one_by_one {
             self.applier.make_durable().await?;
         }
@@ -363,7 +372,7 @@ impl Drain<'_> {
     }
 
     /// Has the peer commit what is open, or find out that it could.
-    pub(super) async fn end(&mut self) -> Result<(), ForwardError> {
+    pub(super) async fn conclude(&mut self) -> Result<(), ForwardError> {
         if self.dry {
             return Ok(self.applier.rehearse().await?);
         }
@@ -425,10 +434,9 @@ impl Taken {
     fn is_enough(&self, wanted: Wanted, next: Place) -> bool {
         match wanted {
             Wanted::Some | Wanted::Before(_) if self.barrier => true,
-            Wanted::Some => self.transactions >= GROUP.0 || self.ids.len().saturating_add(self.behind.len()) >= GROUP.1,
             Wanted::Before(place) => next >= place,
             Wanted::One(_) => self.transactions > 0,
-            Wanted::Pieces(..) => false,
+            Wanted::Some | Wanted::Pieces(..) => false,
         }
     }
 }

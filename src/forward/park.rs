@@ -147,7 +147,7 @@ impl Drain<'_> {
         self.applier.aside(note)?;
         self.applier.as_of(piece.time, piece.seen)?;
         self.applier.entry(&to, entry).await?;
-        self.end().await
+        self.conclude().await
     }
 }
 

@@ -28,7 +28,7 @@ struct Again {
 impl Attendant<'_> {
     /// Takes out of the queue what the peer has, once it has it for good.
     pub(super) async fn forget_applied(&mut self, applier: &mut Applier) -> Result<(), ForwardError> {
-        if !self.store.is_empty().await?
+        if !self.store.is_empty(self.gone).await?
             && let Some(progress) = applier.make_durable().await?
         {
             self.store.has(progress).await?;
@@ -52,7 +52,7 @@ impl Attendant<'_> {
                 }
                 continue;
             }
-            if self.store.is_empty().await? {
+            if self.store.is_empty(self.gone).await? {
                 self.empty();
                 if self.kept.spilling {
                     self.kept.spilling = false;
@@ -126,8 +126,8 @@ impl Attendant<'_> {
         if applier.is_atomic() {
             self.early = watched(peer, self.o.connect_timeout, resolve(applier, &self.store)).await?;
         }
-        let (store, parked, early) = (&self.store, &mut self.parked, &self.early);
-        Ok(Drain { store, parked, early, applier, identity, dry: false })
+        let (store, parked, early, gone) = (&self.store, &mut self.parked, &self.early, &mut self.gone);
+        Ok(Drain { store, parked, early, gone, applier, identity, dry: false })
     }
 
     /// Waits with the rest of the queue; what comes meanwhile goes behind it, and where that `flows` it ends the waiting.

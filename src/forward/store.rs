@@ -157,10 +157,20 @@ impl Store {
         Ok(Queued { rows: row.try_get(0)?, bytes: row.try_get(1)? })
     }
 
-    /// Whether anything waits: unlike [`queued`](Self::queued) at no cost.
-    pub(super) async fn is_empty(&self) -> Result<bool, tokio_postgres::Error> {
-        let sql = "SELECT NOT EXISTS (SELECT FROM pgcanon.error_queue WHERE dst_server = $1)";
-        self.client.query_one(sql, &[&self.peer]).await?.try_get(0)
+    /// Whether nothing waits, which [`queued`](Self::queued) would tell at some cost; most of what waits is behind `gone`.
+    pub(super) async fn is_empty(&self, gone: Option<(Place, i32)>) -> Result<bool, tokio_postgres::Error> {
+        if gone.is_some() && self.waits_behind(gone).await? {
+            return Ok(false);
+        }
+        Ok(!self.waits_behind(None).await?)
+    }
+
+    async fn waits_behind(&self, after: Option<(Place, i32)>) -> Result<bool, tokio_postgres::Error> {
+        let ((tick, ord), seq) = after.unwrap_or_default();
+        // By the index of the order: the table may be long, and full of what is deleted.
+        let sql = "SELECT FROM pgcanon.error_queue WHERE dst_server = $1 AND (tick, ord, seq) > ($2, $3, $4) \
+            ORDER BY tick, ord, seq LIMIT 1";
+        Ok(self.client.query_opt(sql, &[&self.peer, &tick.0, &ord, &seq]).await?.is_some())
     }
 
     /// Which cluster this is now: what is applied from the queue is noted under that.
@@ -294,54 +304,71 @@ impl Store {
         self.client.execute(sql, &[&self.peer, &peer.tick.0, &peer.ord, &peer.part]).await.map(drop)
     }
 
-    /// The next pieces behind one of them, in order; they stay the transaction's own until it ends.
+    /// The next pieces behind one of them and up to a place, in order; they stay the transaction's own until it ends.
     pub(super) async fn next(
         &self,
         after: Option<(Place, i32)>,
+        upto: Option<Place>,
         most: i64,
     ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
-        self.waiting("NOT parked", after, most).await
+        self.waiting("NOT parked", after, upto, most).await
     }
 
     async fn waiting(
         &self,
         which: &str,
         after: Option<(Place, i32)>,
+        upto: Option<Place>,
         most: i64,
     ) -> Result<Vec<Waiting>, tokio_postgres::Error> {
-        let ((tick, ord), seq) = after.unwrap_or(((TickId(0), 0), 0));
+        let ((tick, ord), seq) = after.unwrap_or_default();
+        let (last_tick, last_ord) = upto.unwrap_or((TickId(i64::MAX), WHOLE));
+        // What the pieces of a transaction have in common is looked up for the first of them.
         let sql = format!(
-            "SELECT id, tick, ord, seq, nr, xid, entry, {}, \
-                (SELECT (t.deps->$1->>'tick')::int8 FROM pgcanon.tick AS t WHERE t.id = summed.tick) FROM \
-            (SELECT *, sum(octet_length(entry)) OVER (ORDER BY tick, ord, seq) AS bytes FROM \
-                (SELECT * FROM pgcanon.error_queue WHERE dst_server = $1 AND {which} \
-                 AND (tick, ord, seq) > ($2, $3, $4) ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked) \
-            AS summed WHERE bytes - octet_length(entry) < $6 \
+            "SELECT id, tick, ord, seq, nr, xid, entry, \
+                CASE WHEN first THEN {} END, \
+                CASE WHEN first THEN (SELECT (t.deps->$1->>'tick')::int8 FROM pgcanon.tick AS t WHERE t.id = summed.tick) END \
+            FROM (SELECT *, sum(octet_length(entry)) OVER w AS bytes, \
+                (lag(tick) OVER w, lag(ord) OVER w) IS DISTINCT FROM (tick, ord) AS first FROM \
+                (SELECT id, tick, ord, seq, nr, xid, entry FROM pgcanon.error_queue WHERE dst_server = $1 AND {which} \
+                 AND (tick, ord, seq) > ($2, $3, $4) AND (tick, ord) <= ($7, $8) \
+                 ORDER BY tick, ord, seq LIMIT $5 FOR UPDATE) AS locked \
+                WINDOW w AS (ORDER BY tick, ord, seq)) AS summed WHERE bytes - octet_length(entry) < $6 \
             ORDER BY tick, ord, seq",
             CommitTime::of("xid::text::xid8::xid")
         );
         let statement = self.client.prepare(&sql).await?;
         let most = most.min(CHUNK.0);
-        let rows = self.client.query(&statement, &[&self.peer, &tick.0, &ord, &seq, &most, &CHUNK.1]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Waiting {
-                    id: row.try_get(0)?,
-                    place: (TickId(row.try_get(1)?), row.try_get(2)?),
-                    seq: row.try_get(3)?,
-                    nr: row.try_get(4)?,
-                    xid: Xid(u64::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0)),
-                    entry: row.try_get(6)?,
-                    time: row.try_get::<_, Option<i64>>(7)?.map(CommitTime),
-                    seen: row.try_get::<_, Option<i64>>(8)?.map(TickId),
-                })
-            })
-            .collect()
+        let rows = self
+            .client
+            .query(&statement, &[&self.peer, &tick.0, &ord, &seq, &most, &CHUNK.1, &last_tick.0, &last_ord])
+            .await?;
+        let mut pieces: Vec<Waiting> = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let place = (TickId(row.try_get(1)?), row.try_get(2)?);
+            let (time, seen) = match pieces.last().filter(|before| before.place == place) {
+                Some(before) => (before.time, before.seen),
+                None => {
+                    (row.try_get::<_, Option<i64>>(7)?.map(CommitTime), row.try_get::<_, Option<i64>>(8)?.map(TickId))
+                }
+            };
+            pieces.push(Waiting {
+                id: row.try_get(0)?,
+                place,
+                seq: row.try_get(3)?,
+                nr: row.try_get(4)?,
+                xid: Xid(u64::try_from(row.try_get::<_, i64>(5)?).unwrap_or(0)),
+                entry: row.try_get(6)?,
+                time,
+                seen,
+            });
+        }
+        Ok(pieces)
     }
 
     /// Pieces that were parked, in order, behind one of them; not more than fit into memory.
     pub(super) async fn parked(&self, after: Option<(Place, i32)>) -> Result<Vec<Waiting>, tokio_postgres::Error> {
-        self.waiting("parked", after, CHUNK.0).await
+        self.waiting("parked", after, None, CHUNK.0).await
     }
 
     /// A piece as it is now; it stays the transaction's own until it ends. None if it is gone.
