@@ -356,7 +356,7 @@ impl<'a> Attendant<'a> {
         }
         tracing::warn!(peer = %self.o.peer.name, tick = at.0, "the peer has less than it had: it gets again what came behind this");
         let cut = says.is_some_and(|says| says.part != 0);
-        if !self.kept.spilling && (cut || !self.store.is_empty(self.gone).await?) {
+        if !self.kept.spilling && (cut || !self.store.is_empty(None).await?) {
             self.spill_from_now_on("the peer has less than it had").await?;
         }
         self.store.set_back(&mut self.kept, says).await?;

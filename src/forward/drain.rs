@@ -188,12 +188,14 @@ impl Drain<'_> {
         loop {
             self.store.begin().await?;
             let mut taken = Taken::default();
-            let mut done = self.fill(wanted, &mut taken).await;
-            // First of all: of a transaction that the peer says it has nothing but parked pieces is kept.
+            let filled = self.fill(wanted, &mut taken).await;
+            // Pieces that have to wait for parked ones are parked first, and the rest is taken anew: of a transaction that the
+            // peer says it has nothing but parked pieces is kept.
             let aside_first = !taken.behind.is_empty() && !self.dry;
-            if done.is_ok() && taken.transactions > 0 && !aside_first {
-                done = self.end(&taken).await;
-            }
+            let done = match filled {
+                Ok(()) if !aside_first && taken.transactions > 0 => self.end(&taken).await,
+                filled => filled,
+            };
             match done {
                 Ok(()) if self.dry => {
                     self.store.rollback().await?;

@@ -211,16 +211,15 @@ impl Reader {
         result
     }
 
-    /// Leaves what is open, for something else.
+    /// Leaves what is open, for something else; what is prepared for that.
     async fn ready(&mut self) -> Result<Arc<Prepared>, ReadError> {
         self.close().await?;
         self.ended = None;
         let prepared = match &self.prepared {
-            Some(prepared) => prepared.clone(),
-            None => Arc::new(Prepared::new(&self.client).await?),
+            Some(prepared) => prepared,
+            None => self.prepared.insert(Arc::new(Prepared::new(&self.client).await?)),
         };
-        self.prepared = Some(prepared.clone());
-        Ok(prepared)
+        Ok(prepared.clone())
     }
 
     async fn begin(&mut self) -> Result<(), ReadError> {
