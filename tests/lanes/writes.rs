@@ -161,8 +161,11 @@ impl Maker<'_> {
                 format!("({id}, {})", values.join(", "))
             })
             .collect();
-        let selects: Vec<String> =
-            tuples.iter().map(|tuple| format!("select {}", &tuple[1..tuple.len() - 1])).collect();
+        // the server takes nothing but nulls under each other for text
+        let selects: Vec<String> = tuples
+            .iter()
+            .map(|tuple| format!("select {}", tuple[1..tuple.len() - 1].replace("null", "null::int")))
+            .collect();
         let source = if columns < 2
             && self.rng.one_in(6)
             && tuples.iter().all(|tuple| !tuple.contains("default") && !tuple.contains('$'))
