@@ -29,6 +29,7 @@ soak:
 	FAULT_KILLS=100 cargo test --release --locked --test faults -- --nocapture b8 exactly_once
 	VERSION_SETS=250 cargo test --release --locked --test apply no_order
 	SETTLE_SECONDS=120 cargo test --release --locked --test replicate -- --nocapture --test-threads 1 by_chance c1_ c2_ c3_ c4_
+	BOUNDED_SECONDS=3600 cargo test --release --locked --test replicate -- --nocapture what_is_remembered
 	CONVERGE_ALL=1 cargo test --release --locked --test replicate -- --nocapture --test-threads 1 converge::
 
 # The fuzz targets for longer.

@@ -469,8 +469,12 @@ impl Applier {
         Some(At { tick: TickId(source.tick.0), ord: source.ord, entry: open.entry, row })
     }
 
-    pub(super) fn malformed(&mut self, message: &str) -> ApplyError {
-        let rejection = Rejection::malformed(message, self.at(0));
+    pub(super) fn malformed(&mut self, message: impl Into<String>) -> ApplyError {
+        self.malformed_row(0, message)
+    }
+
+    pub(super) fn malformed_row(&mut self, row: u32, message: impl Into<String>) -> ApplyError {
+        let rejection = Rejection::malformed(message, self.at(row));
         self.line.fail(rejection)
     }
 

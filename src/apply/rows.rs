@@ -32,20 +32,15 @@ struct Run<'a> {
 
 impl Applier {
     pub(super) async fn rows(&mut self, to: &Destination, entry: &Entry) -> Result<(), ApplyError> {
+        if to.conflict.is_some() {
+            return self.settle_rows(to, entry).await;
+        }
         let shape = self.shape(to, &entry.head).await?;
         let mut run: Option<Run<'_>> = None;
         for (row, image) in (0_u32..).zip(entry.images()) {
             let act = image.map_err(|e| e.to_string()).and_then(|image| Ok((shape.act(&image)?, image)));
-            let (act, image) = act.map_err(|why| {
-                let at = self.at(row);
-                self.line.fail(Rejection::malformed(why, at))
-            })?;
+            let (act, image) = act.map_err(|why| self.malformed_row(row, why))?;
             let Some(act) = act else { continue };
-            if let Some(settled) = &shape.settled {
-                self.settle_image(&shape, settled, act, &entry.head, (row, &image))?;
-                self.line.room(true).await?;
-                continue;
-            }
             if let Some(full) = run.take_if(|run| run.act != act || run.is_full()) {
                 self.put_run(&shape, &entry.head, &full)?;
                 self.line.room(true).await?;
@@ -98,7 +93,7 @@ impl Applier {
     }
 
     /// The statements for rows of this head; the peer is asked once what its table is like.
-    async fn shape(&mut self, to: &Destination, head: &Head) -> Result<Arc<Shape>, ApplyError> {
+    pub(super) async fn shape(&mut self, to: &Destination, head: &Head) -> Result<Arc<Shape>, ApplyError> {
         let known = self.shapes.get(&to.table).and_then(|shapes| shapes.iter().find(|s| s.fits(to, head)));
         if let Some(shape) = known {
             return Ok(Arc::clone(shape));
@@ -113,10 +108,8 @@ impl Applier {
             }
             None => None,
         };
-        let shape = Shape::new(to, head, &types, &own, ground.as_ref(), || self.new_id()).map_err(|why| {
-            let at = self.at(0);
-            self.line.fail(Rejection::malformed(why, at))
-        })?;
+        let shape =
+            Shape::new(to, head, &types, &own, ground.as_ref(), || self.new_id()).map_err(|why| self.malformed(why))?;
         let shape = Arc::new(shape);
         let shapes = self.shapes.entry(to.table.clone()).or_default();
         if shapes.len() >= SHAPES {

@@ -221,7 +221,7 @@ impl<'a> Make<'a> {
             own,
             travels: columns.iter().map(travels).collect(),
             offset: head.extra.width(),
-            rekeyed: columns.iter().any(|c| c.role == ColumnRole::Key && head.op != Op::Delete),
+            rekeyed: head.rekeys(),
         }
     }
 

@@ -132,6 +132,18 @@ pub struct Param {
 }
 
 impl Head {
+    /// Whether images hold the key that a row had beside the one that it has now.
+    #[must_use]
+    pub fn rekeys(&self) -> bool {
+        self.op != Op::Delete && self.columns.iter().any(|column| column.role == ColumnRole::Key)
+    }
+
+    /// Whether keys that rows had may be nobody's afterwards.
+    #[must_use]
+    pub fn frees_keys(&self) -> bool {
+        matches!(self.op, Op::Delete | Op::Merge) || self.rekeys()
+    }
+
     /// Whether a place of DDL holds not the table but its schema alone: of what is beside the table, an index or a partition.
     #[must_use]
     pub fn names_schema(&self, text: &Text, place: &Place) -> bool {

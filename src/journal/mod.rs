@@ -28,7 +28,7 @@ pub use key::{Key, KeyError};
 pub use meta::{Appender, Author, AuthorId, Forgery, Meta, MetaError, NoRandom, Nonce};
 pub use reader::{Item, ReadError, Reader};
 pub use render::{RenderError, Rendered, Renderer};
-pub use rowkey::{row_key, row_number};
+pub use rowkey::{key_differs, row_key, row_number};
 pub use tick::{BadTick, CommitTime, Progress, Snapshot, Tick, TickId, Xid};
 pub use ticker::{State, Ticker, TickerError, TickerOptions, Waker};
 pub use trim::{Passed, Trim, TrimOptions};

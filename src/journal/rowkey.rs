@@ -18,6 +18,19 @@ pub fn row_key(columns: &[ImageColumn], values: &[Value<'_>]) -> Vec<u8> {
     out
 }
 
+/// Whether a row has given up its key for another one, of an image that holds both: there is no key before an insert.
+pub fn key_differs(columns: &[ImageColumn], values: &[Value<'_>]) -> bool {
+    let value = |role: ColumnRole, name: &str| {
+        let mut all = columns.iter().zip(values);
+        all.find(|(column, _)| column.role == role && column.name == name).and_then(|(_, value)| value.bytes)
+    };
+    let mut keys = columns.iter().filter(|column| column.role == ColumnRole::Key);
+    keys.any(|key| {
+        let before = value(ColumnRole::Key, &key.name);
+        before.is_some() && before != value(ColumnRole::Value, &key.name)
+    })
+}
+
 /// A value as a number that is ordered as the value is: of an integer, a date or a time. None for NULL, and for other types.
 pub fn row_number(value: &Value<'_>) -> Option<i64> {
     match *value.bytes? {

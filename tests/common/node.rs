@@ -175,7 +175,8 @@ impl Node {
 // === impl Plan ===
 
 impl Plan {
-    /// In front of a database that is there; the proxy's own connection is `user`'s. `rules` is TOML without `[node]`.
+    /// In front of a database that is there; the proxy's own connection is `user`'s. `rules` is TOML behind
+    /// the first keys of `[node]`.
     pub(crate) fn new(cluster: Arc<Cluster>, database: &str, name: &str, user: &str, rules: &str) -> Plan {
         let dir = temp_dir("node");
         let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());

@@ -4,8 +4,6 @@
 //!
 //! Where a column says which version is the later one, it is also made to run backwards: so do clocks that differ.
 
-use std::fmt::Write as _;
-
 use crate::common::rng::Rng;
 use crate::common::settle::{last_place, reached};
 use crate::common::within;
@@ -43,13 +41,14 @@ struct At {
 }
 
 /// What is done to the rows of schedules, whose keys it gets: SQL of one transaction or a part of it.
-type Op = fn(&At, &str) -> String;
+type Op = fn(&At, &[usize]) -> String;
 
 /// One row, written and deleted.
 const PLAIN: [Op; 4] = [At::upserted, At::updated, At::deleted, At::replaced];
 
 /// The same rows, which besides get another key and their own again, and count.
-const MOVING: [Op; 6] = [At::upserted, At::deleted, At::added, At::replaced, At::moved, At::returned];
+const MOVING: [Op; 8] =
+    [At::upserted, At::deleted, At::added, At::replaced, At::moved, At::returned, At::rekeyed, At::rekeyed_back];
 
 /// Two rows that want one value of a further unique key, which who has it keeps: where rows give one up, by a deletion or for
 /// another, those that had to go for them are not joined, as the README says.
@@ -70,59 +69,77 @@ impl At {
         format!("'{} at {}'", self.node, self.step)
     }
 
-    fn upserted(&self, ids: &str) -> String {
-        let (info, n) = (self.info(), &self.number);
+    fn upserted(&self, ids: &[usize]) -> String {
+        let (info, n, ids) = (self.info(), &self.number, array(ids));
         format!("insert into mm select id, {info}, {n} from unnest({ids}) as id {OVER};")
     }
 
-    fn updated(&self, ids: &str) -> String {
-        format!("update mm set info = {}, n = {} where id = any ({ids});", self.info(), self.number)
+    fn updated(&self, ids: &[usize]) -> String {
+        format!("update mm set info = {}, n = {} where id = any ({});", self.info(), self.number, array(ids))
     }
 
-    fn added(&self, ids: &str) -> String {
-        format!("update mm set n = n + 1 where id = any ({ids});")
+    fn added(&self, ids: &[usize]) -> String {
+        format!("update mm set n = n + 1 where id = any ({});", array(ids))
     }
 
-    fn deleted(&self, ids: &str) -> String {
-        format!("delete from mm where id = any ({ids});")
+    fn deleted(&self, ids: &[usize]) -> String {
+        format!("delete from mm where id = any ({});", array(ids))
     }
 
-    fn deleted_away(&self, ids: &str) -> String {
-        format!("delete from mm where id - {AWAY} = any ({ids});")
+    fn deleted_away(&self, ids: &[usize]) -> String {
+        format!("delete from mm where id - {AWAY} = any ({});", array(ids))
     }
 
-    fn replaced(&self, ids: &str) -> String {
-        let (deleted, info, n) = (self.deleted(ids), self.info(), &self.number);
+    fn replaced(&self, ids: &[usize]) -> String {
+        let (deleted, info, n, ids) = (self.deleted(ids), self.info(), &self.number, array(ids));
         format!("{deleted} insert into mm select id, {info}, {n} from unnest({ids}) as id;")
     }
 
-    /// A change of the key, as it is written where conflicts are settled.
-    fn moved(&self, ids: &str) -> String {
-        let (deleted, n) = (self.deleted(ids), &self.number);
+    /// A change of the key over what has it, by a row of the new key and a deletion.
+    fn moved(&self, ids: &[usize]) -> String {
+        let (deleted, n, ids) = (self.deleted(ids), &self.number, array(ids));
         format!("insert into mm select id + {AWAY}, info, {n} from mm where id = any ({ids}) {OVER}; {deleted}")
     }
 
-    fn returned(&self, ids: &str) -> String {
-        let (deleted, n) = (self.deleted_away(ids), &self.number);
+    fn returned(&self, ids: &[usize]) -> String {
+        let (deleted, n, ids) = (self.deleted_away(ids), &self.number, array(ids));
         format!(
             "insert into mm select id - {AWAY}, info, {n} from mm where id - {AWAY} = any ({ids}) {OVER}; {deleted}"
         )
     }
 
-    /// A value for a row, unless the other one has it here.
-    fn claimed(&self, ids: &str) -> String {
+    /// The same by an UPDATE.
+    fn rekeyed(&self, ids: &[usize]) -> String {
         let n = &self.number;
+        let one = |id| format!("update mm set id = {}, n = {n} where id = {id};", id + AWAY);
+        ids.iter().fold(self.deleted_away(ids), |sql, id| sql + &one(*id))
+    }
+
+    fn rekeyed_back(&self, ids: &[usize]) -> String {
+        let n = &self.number;
+        let one = |id| format!("update mm set id = {id}, n = {n} where id = {};", id + AWAY);
+        ids.iter().fold(self.deleted(ids), |sql, id| sql + &one(*id))
+    }
+
+    /// A value for a row, unless the other one has it here.
+    fn claimed(&self, ids: &[usize]) -> String {
+        let (n, ids) = (&self.number, array(ids));
         format!(
             "insert into mm select id, id, {n} from unnest({ids}) as id where id + {AWAY} not in (select t.id from mm as t) {OVER};"
         )
     }
 
-    fn claimed_away(&self, ids: &str) -> String {
-        let n = &self.number;
+    fn claimed_away(&self, ids: &[usize]) -> String {
+        let (n, ids) = (&self.number, array(ids));
         format!(
             "insert into mm select id + {AWAY}, id, {n} from unnest({ids}) as id where id not in (select t.id from mm as t) {OVER};"
         )
     }
+}
+
+fn array(ids: &[usize]) -> String {
+    let ids: Vec<String> = ids.iter().map(usize::to_string).collect();
+    format!("'{{{}}}'::int[]", ids.join(","))
 }
 
 const OVER: &str = "on conflict (id) do update set info = excluded.info, n = excluded.n";
@@ -147,12 +164,10 @@ impl Model {
 
     /// What a node has to do of a step of every schedule, as one transaction; `from` is the key of the first one's row.
     fn step(&self, step: usize, node: usize, from: usize, backwards: bool) -> String {
-        let mut ids = vec![String::new(); self.ops.len()];
+        let mut ids = vec![Vec::new(); self.ops.len()];
         for (id, schedule) in (from..).zip(&self.schedules) {
             if schedule[step] % self.nodes == node {
-                let list = &mut ids[schedule[step] / self.nodes];
-                let comma = if list.is_empty() { "" } else { "," };
-                write!(list, "{comma}{id}").expect("a string takes all");
+                ids[schedule[step] / self.nodes].push(id);
             }
         }
         let number = if backwards {
@@ -161,7 +176,7 @@ impl Model {
             step.to_string()
         };
         let at = At { node, step, number };
-        let done = self.ops.iter().zip(ids).map(|(op, ids)| op(&at, &format!("'{{{ids}}}'::int[]")));
+        let done = self.ops.iter().zip(&ids).map(|(op, ids)| op(&at, ids));
         format!("begin; {} commit", done.collect::<String>())
     }
 }

@@ -5,6 +5,7 @@ mod common;
 
 mod ack;
 mod atomic;
+mod bounded;
 mod causes;
 mod chance;
 mod converge;

@@ -26,6 +26,8 @@ pub(crate) struct Member<'a> {
     pub(crate) owner: &'a str,
     /// SQL that makes the tables, run by the owner.
     pub(crate) tables: String,
+    /// More keys of its `[node]`.
+    pub(crate) own: String,
     /// The `[[table]]` rules.
     pub(crate) rules: String,
     /// More keys of each `[[peer]]`.
@@ -45,10 +47,16 @@ impl<'a> Member<'a> {
             cluster,
             owner: "postgres",
             tables: tables.to_owned(),
+            own: String::new(),
             rules: rules.to_owned(),
             peers: String::new(),
             reached: "sslmode=disable".to_owned(),
         }
+    }
+
+    /// With these keys for itself.
+    pub(crate) fn own(self, keys: &str) -> Self {
+        Self { own: format!("{keys}\n"), ..self }
     }
 
     /// With these keys for each of its peers.
@@ -110,7 +118,7 @@ impl Mesh {
             static ROLES: Mutex<()> = Mutex::new(());
             let _one = ROLES.lock().unwrap_or_else(PoisonError::into_inner);
             let plan = |member: &Member<'_>| {
-                let mut config = String::new();
+                let mut config = member.own.clone();
                 for peer in members.iter().filter(|peer| peer.name != member.name) {
                     config.push_str(&format!(
                         "[[peer]]\nname = \"{}\"\nconnect = \"host=127.0.0.1 port={} user={APPLIER} dbname={} {}\"\n{}\n",

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::common::cluster::PG15_BIN;
+use crate::common::cluster::{Cluster, PG15_BIN};
 use crate::common::{Pg, eventually, proc, proxy, within};
-use crate::mesh::{Member, Mesh, server_ahead};
+use crate::mesh::{Member, Mesh, server, server_ahead};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
@@ -16,17 +17,17 @@ const TABLE: &str = "create table mm (id int primary key, info text, mod_time ti
 const NODES: [&str; 3] = ["a", "b", "c"];
 
 pub(crate) fn mesh(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
-    mesh_of(nodes, tables, conflict, |_| 0)
+    mesh_of(nodes, tables, conflict, |which| server(Pg::V15, which))
 }
 
 /// Nodes whose clocks are ten seconds apart: that of a is ahead, and that of c behind.
 pub(crate) fn mesh_of_other_clocks(nodes: &[&'static str], tables: &str, conflict: &str) -> Mesh {
-    let ahead = |name: &str| match name {
-        "a" => 10,
-        "c" => -10,
+    let ahead = |which| match which {
+        'a' => 10,
+        'c' => -10,
         _ => 0,
     };
-    let mesh = mesh_of(nodes, tables, conflict, ahead);
+    let mesh = mesh_of(nodes, tables, conflict, |which| server_ahead(Pg::V15, which, ahead(which)));
     let machine = || {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
         now.as_secs_f64()
@@ -34,24 +35,20 @@ pub(crate) fn mesh_of_other_clocks(nodes: &[&'static str], tables: &str, conflic
     for name in nodes {
         let before = machine();
         let node: f64 = mesh.node(name).sql("select extract(epoch from clock_timestamp())").parse().expect("a time");
-        let differs = f64::from(ahead(name));
+        let differs = f64::from(ahead(letter(name)));
         let as_told = before + differs - 0.1..machine() + differs + 0.1;
         assert!(as_told.contains(&node), "the clock of {name} says {node}, not {as_told:?}");
     }
     mesh
 }
 
-fn mesh_of(nodes: &[&'static str], tables: &str, conflict: &str, ahead: impl Fn(&str) -> i32) -> Mesh {
+fn mesh_of(nodes: &[&'static str], tables: &str, conflict: &str, server: impl Fn(char) -> Arc<Cluster>) -> Mesh {
     let rules = format!("[[table]]\nname = \"public.mm\"\nconflict = {conflict}\n[[table]]\nname = \"public.other\"\n");
-    Mesh::start(
-        nodes
-            .iter()
-            .map(|name| {
-                let server = server_ahead(Pg::V15, name.chars().next().unwrap_or('a'), ahead(name));
-                Member::new(name, server, tables, &rules)
-            })
-            .collect(),
-    )
+    Mesh::start(nodes.iter().map(|name| Member::new(name, server(letter(name)), tables, &rules)).collect())
+}
+
+pub(crate) fn letter(node: &str) -> char {
+    node.chars().next().expect("a name")
 }
 
 /// Once the node's proxy is there to do it.
@@ -193,6 +190,77 @@ fn the_later_version_wins_on_every_node() {
 }
 
 #[test]
+fn another_key_is_a_deletion_of_the_one_and_a_row_of_the_other() {
+    let mesh = mesh(&NODES[..2], TABLE, LAST);
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    a.ok("insert into mm select i, 'old' from generate_series(1, 9) i");
+    equal(&mesh);
+    // Nobody else writes: the row has moved, whichever way it is said.
+    a.ok("update mm set id = 11 where id = 1");
+    a.bound("update mm set info = $1, id = $2 where id = $3", &[Some("bound"), Some("12"), Some("2")]);
+    a.ok("prepare away as update mm set id = $1 where id = $2; execute away (13, 3)");
+    let mut answer = a.bound("update mm as m set id = $1 where m.id = $2 returning id, info", &[Some("14"), Some("4")]);
+    assert_eq!(answer.rows(), [[Some("14".to_owned()), Some("old".to_owned())]]);
+    answer = a.run("update mm set id = id where id = 5; update mm set id = 5, info = 'same key' where id = 5");
+    assert_eq!(answer.tags(), ["UPDATE 1", "UPDATE 1"]);
+    assert_eq!(a.ok("update mm set id = 1 where id = 777").tags(), ["UPDATE 0"]);
+    assert_eq!(a.fails("update mm set id = 7 where id = 6").state, "23505");
+    assert_eq!(a.fails("update mm set id = id + 100").state, "0A000");
+    // Two change places.
+    a.ok("begin; update mm set id = -1 where id = 8; update mm set id = 8 where id = 9; update mm set id = 9 where id = -1; \
+          update mm set info = 'was 9' where id = 8; commit");
+    assert_eq!(equal(&mesh), "5:same key 6:old 7:old 8:was 9 9:old 11:old 12:bound 13:old 14:old");
+    let conflicts = |node: &str| mesh.node(node).sql("select count(*) from pgcanon.conflict");
+    assert_eq!((conflicts("a").as_str(), conflicts("b").as_str()), ("0", "0"));
+    part(&mesh);
+    // What is newer than the deletion of the old key stays beside the new one, what is older goes with it.
+    a.ok("update mm set id = 21 where id = 11");
+    b.ok("update mm set info = 'newer' where id = 11");
+    b.ok("update mm set info = 'older' where id = 12");
+    a.ok("update mm set id = 22 where id = 12");
+    // The later one of two keeps its own new key, and the earlier one, too: there are two rows.
+    a.ok("update mm set id = 23 where id = 13");
+    b.ok("update mm set id = 33 where id = 13");
+    // The new key was given elsewhere.
+    a.ok("update mm set id = 24, info = 'moved here' where id = 14");
+    b.ok("insert into mm values (24, 'made here')");
+    b.ok("insert into mm values (25, 'made here')");
+    a.ok("update mm set id = 25, info = 'moved here' where id = 5");
+    // It was left while it was deleted.
+    a.ok("update mm set id = 26 where id = 6");
+    b.ok("delete from mm where id = 6");
+    join(&mesh);
+    assert_eq!(
+        equal(&mesh),
+        "7:old 8:was 9 9:old 11:newer 21:old 22:bound 23:old 24:made here 25:moved here 26:old 33:old"
+    );
+}
+
+#[test]
+fn keys_of_many_rows_change_at_once_where_the_server_shows_them() {
+    let tables =
+        "create table mm (id int primary key, info text unique, n int); create table other (id int primary key)";
+    let version = |which| if which == 'b' { Pg::V18 } else { Pg::V15 };
+    let mesh = mesh_of(&NODES[..2], tables, LAST, |which| server(version(which), which));
+    let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
+    b.ok("insert into mm select i, 'k' || i, i from generate_series(1, 6) i");
+    b.ok("update mm set id = id + 100");
+    b.ok("insert into mm values (300, 'k1') on conflict (info) do update set id = excluded.id, n = mm.n + 1");
+    b.ok("insert into mm values (301, 'new') on conflict (info) do update set id = excluded.id");
+    b.ok("merge into mm using (values ('k6')) as v (info) on v.info = mm.info when matched then delete");
+    let merged = b.fails(
+        "merge into mm using (values ('k2')) as v (info) on v.info = mm.info when matched then update set id = 5",
+    );
+    assert_eq!(merged.state, "0A000", "{merged:?}");
+    assert_eq!(equal(&mesh), "102:k2 103:k3 104:k4 105:k5 300:k1 301:new");
+    part(&mesh);
+    b.ok("update mm set id = id + 1000 where id < 105");
+    a.ok("update mm set info = 'newer' where id = 102; delete from mm where id = 103");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "102:newer 105:k5 300:k1 301:new 1102:k2 1103:k3 1104:k4");
+}
+
+#[test]
 fn an_empty_table_stays_empty_but_for_what_is_newer() {
     let mesh = mesh(&NODES[..2], TABLE, LAST);
     let (mut a, mut b) = (mesh.client("a"), mesh.client("b"));
@@ -260,33 +328,6 @@ fn every_unique_key_is_settled() {
     mesh.client("c").ok("insert into mm values (4, 'y', 3), (5, 'w', 3)");
     join(&mesh);
     assert_eq!(equal(&mesh), "3:x 4:y 5:w");
-}
-
-#[test]
-fn deletions_of_one_row_do_not_pile_up() {
-    let mesh = mesh(&NODES[..2], TABLE, LAST);
-    let mut a = mesh.client("a");
-    for _ in 0..50 {
-        a.ok("insert into mm values (1, 'again')");
-        a.ok("delete from mm where id = 1");
-    }
-    assert_eq!(equal(&mesh), "");
-    let graves = |node| mesh.node(node).sql("select count(*) from pgcanon.tombstone");
-    assert_eq!(graves("b"), "1");
-    eventually("only the last to be known", || (graves("a") == "1").then_some(()));
-}
-
-#[test]
-fn decisions_do_not_pile_up() {
-    let mesh = mesh(&NODES[..2], TABLE, LAST);
-    let a = mesh.node("a");
-    let columns = "(id, decided, origin, tick, ord, nsp_name, table_name, kind, decision) overriding system value";
-    let row = |id, decided| format!("({id}, {decided}, 'b', 1, 1, 'public', 'mm', 'update_differs', 'kept')");
-    let old = row(1_000_002, "now() - interval '8 days'");
-    let rows = [row(1, "now()"), row(2, "now()"), old, row(1_000_001, "now()")].join(", ");
-    a.sql(&format!("insert into pgcanon.conflict {columns} values {rows}"));
-    let left = "select string_agg(id::text, ' ' order by id) from pgcanon.conflict";
-    eventually("only what is new to be kept", || (a.sql(left) == "2 1000001").then_some(()));
 }
 
 /// Scenario C: every node writes every row, all at once.

@@ -4,8 +4,10 @@
 //!
 //! Which of two versions wins hangs on the two alone, so that all nodes keep the same one in whatever order they get them.
 
+mod moved;
 mod words;
 
+use moved::{Moved, Part};
 use words::{NUMBERS, Told, Words};
 
 use super::applier::Applier;
@@ -17,7 +19,7 @@ use crate::config::{Conflict, NodeName, ResolveBy};
 use crate::journal::codec::EncodeError;
 use crate::journal::entry::{Extra, Head};
 use crate::journal::image::Image;
-use crate::journal::{CommitTime, row_key, row_number};
+use crate::journal::{CommitTime, Entry, row_key, row_number};
 
 /// What brings images of one shape where conflicts are settled.
 #[derive(Debug)]
@@ -91,15 +93,40 @@ impl Settled {
 // === impl Applier ===
 
 impl Applier {
+    /// Brings the rows of an entry, as far as their versions win.
+    pub(super) async fn settle_rows(&mut self, to: &Destination, entry: &Entry) -> Result<(), ApplyError> {
+        let Some(moved) = Moved::new(&entry.head) else {
+            let shape = self.shape(to, &entry.head).await?;
+            for (row, image) in (0_u32..).zip(entry.images()) {
+                let image = image.map_err(|why| self.malformed_row(row, why.to_string()))?;
+                self.settle_image(&shape, &entry.head, (row, &image))?;
+                self.line.room(true).await?;
+            }
+            return Ok(());
+        };
+        let gone = self.shape(to, moved.head(Part::Gone)).await?;
+        let made = self.shape(to, moved.head(Part::Made)).await?;
+        let kept = self.shape(to, moved.head(Part::Kept)).await?;
+        for (row, image) in (0_u32..).zip(entry.images()) {
+            let image = image.map_err(|why| self.malformed_row(row, why.to_string()))?;
+            let parts = moved.parts(&entry.head, &image);
+            for (part, image) in parts.ok_or_else(|| self.malformed_row(row, "an image that does not fit its head"))? {
+                let shape = match part {
+                    Part::Gone => &gone,
+                    Part::Made => &made,
+                    Part::Kept => &kept,
+                };
+                self.settle_image(shape, moved.head(part), (row, &image))?;
+            }
+            self.line.room(true).await?;
+        }
+        Ok(())
+    }
+
     /// Brings one image, as far as its version wins.
-    pub(super) fn settle_image(
-        &mut self,
-        shape: &Shape,
-        settled: &Settled,
-        act: Act,
-        head: &Head,
-        (row, image): (u32, &Image<'_>),
-    ) -> Result<(), ApplyError> {
+    fn settle_image(&mut self, shape: &Shape, head: &Head, (row, image): (u32, &Image<'_>)) -> Result<(), ApplyError> {
+        let act = shape.act(image).map_err(|why| self.malformed_row(row, why))?;
+        let (Some(act), Some(settled)) = (act, &shape.settled) else { return Ok(()) };
         let at = self.at(row);
         let own = self.origin().to_string();
         let (time, origin) = match head.extra {

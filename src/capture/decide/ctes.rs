@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::capture::write::{AloneForm, AloneResult, BlockForm, Decision, Write};
-use crate::journal::entry::{Lane, Op};
+use crate::journal::entry::Lane;
 use crate::sql::Name;
 use crate::sql::statement::{Cte, Item, Kind, Returning, With};
 
@@ -56,11 +56,10 @@ impl<'a> Case<'a> {
         let heads: Vec<_> =
             main.iter().map(|(_, r)| r).chain(writing.iter().map(|w| &w.rows)).map(|r| r.head.clone()).collect();
         let all = || writing.iter().map(|w| &w.ours).chain(main.iter().map(|(ours, _)| *ours));
-        // A deletion has to be seen by us first.
-        let written = writing.iter().map(|w| (&w.ours, &w.rows)).chain(main.iter().map(|(ours, rows)| (*ours, rows)));
-        let deletes = |rows: &Rows| matches!(rows.head.op, Op::Delete | Op::Merge);
-        if let Some((ours, _)) = written.into_iter().find(|(ours, rows)| ours.rule.settles().is_some() && deletes(rows))
-        {
+        // What frees keys has to be seen by us first.
+        let mut written =
+            writing.iter().map(|w| (&w.ours, &w.rows)).chain(main.iter().map(|(ours, rows)| (*ours, rows)));
+        if let Some((ours, _)) = written.find(|(o, rows)| o.rule.settles().is_some() && rows.head.frees_keys()) {
             return Err(self.refuse(kind, ours, Why::Settled, None));
         }
         let Some(alone) = self.hoisted(with, &writing, main.as_ref().map(|(_, rows)| rows), heads.len()) else {
@@ -88,7 +87,7 @@ impl<'a> Case<'a> {
         if ours.relation.rewrite_rule {
             return Err(self.refuse(kind, ours, Why::RewriteRule, None));
         }
-        image::rows(kind, self.statement, ours, self.s).map_err(|why| self.refuse(kind, ours, why, None))
+        image::rows(kind, self, ours).map_err(|why| self.refuse(kind, ours, why, None))
     }
 
     fn cte(&self, cte: &'a Cte, kind: &'a Kind) -> Result<Option<Writing<'a>>, Refused> {

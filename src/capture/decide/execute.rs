@@ -85,8 +85,7 @@ impl Case<'_> {
         if ours.relation.rewrite_rule {
             return Err(self.refuse(kind, &ours, refuse::Why::RewriteRule, None));
         }
-        let rows =
-            image::rows(kind, self.statement, &ours, self.s).map_err(|why| self.refuse(kind, &ours, why, None))?;
+        let rows = image::rows(kind, self, &ours).map_err(|why| self.refuse(kind, &ours, why, None))?;
         let Some(rows) = rows else { return Ok(passed) };
         let returning = image::parts(kind).and_then(|(_, returning)| returning);
         let BlockForm::Imaged(inner) = self.imaged(returning, &rows.image) else { return Ok(passed) };

@@ -7,7 +7,7 @@ use crate::sql::statement::{Assign, ConflictAction, Expr, Insert, Kind, Returnin
 
 use super::refuse::Why;
 use super::target::Ours;
-use super::{Surroundings, prove, quote};
+use super::{Case, Surroundings, prove, quote};
 
 /// How a write's rows travel.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,15 +23,12 @@ const OLD_AND_NEW: u32 = 180_000;
 const MERGE_RETURNING: u32 = 170_000;
 
 /// What the rows of a write look like; none where nothing that travels can have changed.
-pub(super) fn rows(
-    kind: &Kind,
-    statement: &Statement,
-    ours: &Ours<'_>,
-    s: &Surroundings<'_>,
-) -> Result<Option<Rows>, Why> {
+pub(super) fn rows(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>) -> Result<Option<Rows>, Why> {
+    let s = case.s;
     shown(ours, s)?;
     let filtered = ours.rule.filter.as_ref();
-    let whole = ours.relation.before_row_trigger || ours.rule.settles().is_some() || filtered.is_some();
+    let settled = ours.rule.settles().is_some();
+    let whole = ours.relation.before_row_trigger || settled || filtered.is_some();
     let plan = match kind {
         Kind::Insert(insert) => {
             if let Some(ConflictAction::Update { set, .. }) = insert.on_conflict.as_ref().map(|c| &c.action) {
@@ -48,7 +45,7 @@ pub(super) fn rows(
             keyed(ours)?;
             Plan {
                 op: Op::Delete,
-                columns: if filtered.is_some() && ours.rule.settles().is_none() { vec![] } else { others(ours, whole) },
+                columns: if filtered.is_some() && !settled { vec![] } else { others(ours, whole) },
                 rekeyed: false,
             }
         }
@@ -68,19 +65,19 @@ pub(super) fn rows(
     if plan.op == Op::Upsert {
         keyed(ours)?;
     }
-    if plan.rekeyed {
-        if ours.rule.settles().is_some() {
-            return Err(Why::Settled);
-        }
-        old_and_new(kind, statement, s)?;
+    // A deletion by MERGE shows nothing of the row but its key then.
+    if plan.rekeyed && settled && (plan.op == Op::Merge || generated_key(ours)) {
+        return Err(Why::Settled);
     }
-    plan.rows(statement, ours, s).map(Some)
+    let of = reference(case.statement, ours, s)?;
+    let old = if plan.rekeyed { Some(old_key(kind, case, ours, &of)?) } else { None };
+    Ok(Some(plan.rows(&of, old, ours, s)))
 }
 
 /// What the rows look like that are copied into a table, which is called `of`.
 pub(super) fn copied(of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
     shown(ours, s)?;
-    Ok(Plan { op: Op::Insert, columns: others(ours, true), rekeyed: false }.rows_of(of, ours, s))
+    Ok(Plan { op: Op::Insert, columns: others(ours, true), rekeyed: false }.rows(of, None, ours, s))
 }
 
 /// Whether `RETURNING` may show the rows at all.
@@ -107,6 +104,41 @@ fn no_identity<'n>(mut assigned: impl Iterator<Item = &'n Name>, ours: &Ours<'_>
     let always =
         |name: &Name| ours.root.columns.iter().any(|c| c.name == *name && c.identity == Some(Identity::Always));
     if assigned.any(always) { Err(Why::Identity) } else { Ok(()) }
+}
+
+/// Whether the server makes a part of the key.
+fn generated_key(ours: &Ours<'_>) -> bool {
+    let key = ours.key().unwrap_or_default();
+    ours.root.columns.iter().any(|column| column.generated && key.contains(&column.name))
+}
+
+/// How a write whose key may change shows the key that a row had.
+enum OldKey {
+    /// By `old`, and what the row is now by `new`.
+    Returned,
+    /// A query (its `FROM` and `WHERE`) finds the row as it was when the statement began.
+    Found(String),
+}
+
+fn old_key(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>, of: &str) -> Result<OldKey, Why> {
+    match old_and_new(kind, case.statement, case.s) {
+        Ok(()) => Ok(OldKey::Returned),
+        Err(why) => found(kind, case, ours, of).map(OldKey::Found).ok_or(why),
+    }
+}
+
+/// Only one row is in question, by its key: nobody else can have given it another one meanwhile.
+fn found(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>, of: &str) -> Option<String> {
+    let Kind::Update(update) = kind else { return None };
+    let filter = update.filter.as_ref().filter(|_| !update.from)?;
+    if !prove::names_one(filter, ours, case.s) {
+        return None;
+    }
+    let condition = case.sql.get(update.filter_at.start..update.filter_at.end)?;
+    let condition = std::str::from_utf8(condition).ok()?;
+    let table = quote::table(&ours.relation.name, case.s.encoding);
+    let alias = if ours.target.alias.is_some() { format!(" AS {of}") } else { String::new() };
+    Some(format!("FROM {table}{alias} WHERE {condition}"))
 }
 
 /// Whether `old` and `new` can be written where a key may change.
@@ -176,21 +208,22 @@ impl Plan {
         Self { op: Op::Update, columns, rekeyed: prove::changes_key(set, ours) }
     }
 
-    fn rows(self, statement: &Statement, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
-        Ok(self.rows_of(&reference(statement, ours, s)?, ours, s))
-    }
-
-    fn rows_of(self, of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> Rows {
+    /// `of` is what columns of the row are qualified with, as it is now.
+    fn rows(self, of: &str, old: Option<OldKey>, ours: &Ours<'_>, s: &Surroundings<'_>) -> Rows {
         let key = ours.key().unwrap_or_default();
         let is_key = |c: &&Column| key.contains(&c.name);
         let travels = |c: &&Column| key.contains(&c.name) || self.columns.contains(&c.name);
         let mut image = Image { s, values: Vec::new(), columns: Vec::new() };
-        if self.rekeyed {
+        if let Some(old) = old {
+            let (before, now, query) = match &old {
+                OldKey::Returned => ("old", "new", None),
+                OldKey::Found(query) => (of, of, Some(query.as_str())),
+            };
             for column in ours.root.columns.iter().filter(is_key) {
-                image.column("old", column, ColumnRole::Key);
+                image.column(before, column, ColumnRole::Key, query);
             }
             for column in ours.root.columns.iter().filter(|c| travels(c) && !c.generated) {
-                image.column("new", column, ColumnRole::Value);
+                image.column(now, column, ColumnRole::Value, None);
             }
         } else {
             for column in ours.root.columns.iter().filter(travels) {
@@ -199,7 +232,7 @@ impl Plan {
                     (true, _) => ColumnRole::KeyValue,
                     (false, _) => ColumnRole::Value,
                 };
-                image.column(of, column, role);
+                image.column(of, column, role, None);
             }
         }
         let (filter, merge) = (ours.rule.filter.as_deref(), self.op == Op::Merge);
@@ -276,11 +309,16 @@ struct Image<'a> {
 }
 
 impl Image<'_> {
-    fn column(&mut self, of: &str, column: &Column, role: ColumnRole) {
+    /// With a query, the column of the row that it finds.
+    fn column(&mut self, of: &str, column: &Column, role: ColumnRole, query: Option<&str>) {
         let name = quote::text(&column.name);
         let text = column.travels == Travels::Text;
         let cast = if text { "::pg_catalog.text" } else { "" };
-        self.values.push(format!("{of}.{}{cast}", quote::ident(&name, self.s.encoding)));
+        let value = format!("{of}.{}{cast}", quote::ident(&name, self.s.encoding));
+        self.values.push(match query {
+            Some(query) => format!("(SELECT {value} {query})"),
+            None => value,
+        });
         self.columns.push(ImageColumn { name, type_name: column.type_name.clone(), role, text });
     }
 }

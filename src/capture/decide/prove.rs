@@ -68,6 +68,14 @@ pub(super) fn at_most_one(kind: &Kind, ours: &Ours<'_>, s: &Surroundings<'_>) ->
     prover.pins(filter).is_some_and(|(_, some)| !some)
 }
 
+/// Whether a condition is met by one row at most, by the very key that it has on every node, and says so whenever it is asked.
+pub(super) fn names_one(filter: &Expr, ours: &Ours<'_>, s: &Surroundings<'_>) -> bool {
+    let mut prover = Prover { ours, s, binary_params: Vec::new(), context: Context::Row };
+    let pinned = prover.pinned(filter);
+    let column = |name: &Name| ours.relation.column(name).is_some_and(|at| pinned.contains(&(at, None)));
+    ours.key().is_some_and(|key| key.iter().all(column)) && prover.condition(filter).is_ok()
+}
+
 fn rows_of(insert: &Insert) -> Option<usize> {
     match &insert.source {
         Source::Values(rows) => Some(rows.len()),
@@ -208,8 +216,7 @@ impl Prover<'_> {
     /// How many rows a condition can be met by, at most, and whether a list says so: every column of some unique key has to
     /// equal a constant, or one of them to stand in a list of constants.
     fn pins(&self, filter: &Expr) -> Option<(u64, bool)> {
-        let mut pinned = Vec::new();
-        conjuncts(filter, &mut |conjunct| self.pin(conjunct, &mut pinned));
+        let pinned = self.pinned(filter);
         let relation = self.ours.relation;
         let sound = |columns: &[usize]| {
             let not_null = |at: &usize| relation.columns.get(*at).is_some_and(|c| c.not_null);
@@ -220,6 +227,13 @@ impl Prover<'_> {
         let uniques = relation.uniques.iter().filter(|u| !u.deferrable && !u.special).map(|u| u.columns.as_slice());
         let keys = std::iter::once(key.as_slice()).chain(uniques).filter(|columns| sound(columns));
         keys.filter_map(|columns| rows_by(columns, &pinned)).min()
+    }
+
+    /// Which columns a condition pins, each with the number of values that a list allows.
+    fn pinned(&self, filter: &Expr) -> Vec<(usize, Option<u64>)> {
+        let mut pinned = Vec::new();
+        conjuncts(filter, &mut |conjunct| self.pin(conjunct, &mut pinned));
+        pinned
     }
 
     /// Notes which columns one condition of several pins, each with the number of values it allows.

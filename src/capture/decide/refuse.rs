@@ -83,8 +83,10 @@ pub(super) fn write(verb: &str, ours: &Ours<'_>, why: Why, locked: Option<&str>,
             "Write fewer rows at a time.".to_owned(),
         ),
         Why::Settled => (
-            "Its replication rule settles conflicts row by row, by keys that stay and deletions that stand alone.".to_owned(),
-            "DELETE rows in a statement of its own, and INSERT those anew whose keys are to change.".to_owned(),
+            "Its replication rule settles conflicts row by row, and has to see which rows are gone, or have another key, before \
+             the statement is journalled."
+                .to_owned(),
+            "DELETE rows, and UPDATE keys, in a statement of its own that does nothing else.".to_owned(),
         ),
     };
     refused(ours, format!("{verb} of table \"{table}\" cannot be replicated"), &detail, &hint)

@@ -27,7 +27,7 @@ impl Case<'_> {
             Some(_) => Err("WITH stands in front of it"),
             None => prove::prove(kind, ours, self.s),
         };
-        let rows = match image::rows(kind, self.statement, ours, self.s) {
+        let rows = match image::rows(kind, self, ours) {
             Ok(None) => return Ok(self.pass()),
             Ok(Some(rows)) => Ok(rows),
             Err(why) => Err(why),
@@ -115,8 +115,8 @@ impl Case<'_> {
             None => Log::Rows,
         };
         let block = self.imaged(returning, &rows.image);
-        // Which rows are deleted is noted beside the journal, when we have seen them.
-        let noted = ours.rule.settles().is_some() && matches!(rows.head.op, Op::Delete | Op::Merge);
+        // Which keys rows had that are gone is noted beside the journal, when we have seen them.
+        let noted = ours.rule.settles().is_some() && rows.head.frees_keys();
         let alone = if noted { None } else { self.alone(returning, Some(&rows.image), log, count) };
         Decision::Write(Arc::new(Write { reason, ..self.plain(kind, ours, rows.head.clone(), block, alone) }))
     }

@@ -7,7 +7,7 @@ use super::own::Own;
 use crate::config::{ResolveBy, TableRule};
 use crate::journal::codec::{DecodeError, Entries};
 use crate::journal::entry::Op;
-use crate::journal::{BadImage, Entry, row_key, row_number};
+use crate::journal::{BadImage, Entry, key_differs, row_key, row_number};
 use crate::wire::array::array;
 
 const BYTEA: u32 = 17;
@@ -68,7 +68,7 @@ impl Engine {
 /// Adds what an entry deletes, where a rule settles conflicts.
 fn dig(entry: &Entry, rules: &[TableRule], graves: &mut Vec<Grave>) -> Result<(), BadImage> {
     let head = &entry.head;
-    if !matches!(head.op, Op::Delete | Op::Merge | Op::Truncate) {
+    if head.op != Op::Truncate && !head.frees_keys() {
         return Ok(());
     }
     let rule = rules.iter().find(|rule| rule.name.matches(&head.schema, &head.table));
@@ -93,7 +93,11 @@ fn dig(entry: &Entry, rules: &[TableRule], graves: &mut Vec<Grave>) -> Result<()
             continue;
         }
         let values = image.values.get(head.extra.width()..).unwrap_or_default();
-        let number = head.columns.iter().zip(values).find(|(column, _)| by == Some(&column.name));
+        if head.rekeys() && !key_differs(&head.columns, values) {
+            continue;
+        }
+        // Of a key that is a number, too, the new one stands last.
+        let number = head.columns.iter().zip(values).rev().find(|(column, _)| by == Some(&column.name));
         grave(row_key(&head.columns, values), number.and_then(|(_, value)| row_number(value)));
     }
     Ok(())

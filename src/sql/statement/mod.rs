@@ -266,6 +266,8 @@ pub struct Update {
     pub set: Vec<Assign>,
     pub from: bool,
     pub filter: Option<Expr>,
+    /// Where `filter` stands.
+    pub filter_at: Span,
     pub current_of: bool,
     pub returning: Option<Returning>,
 }

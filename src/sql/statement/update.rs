@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::word::Word;
-use super::{Assign, Delete, Expr, Target, Update};
+use super::{Assign, Delete, Expr, Span, Target, Update};
 use super::{expr, returning};
 
 /// `UPDATE target SET … [FROM …] [WHERE …] [RETURNING …]`
@@ -14,9 +14,9 @@ pub(super) fn update(mut c: Cursor<'_>) -> Option<Update> {
     }
     let set = assignments(&mut c, &[Word::From, Word::Where, Word::Returning])?;
     let from = c.take(Word::From);
-    let (filter, current_of) = tail(&mut c, from)?;
+    let (filter, filter_at, current_of) = tail(&mut c, from)?;
     let returning = returning::read(&mut c, &target, from)?;
-    Some(Update { target, set, from, filter, current_of, returning })
+    Some(Update { target, set, from, filter, filter_at, current_of, returning })
 }
 
 /// `DELETE FROM target [USING …] [WHERE …] [RETURNING …]`
@@ -27,24 +27,25 @@ pub(super) fn delete(mut c: Cursor<'_>) -> Option<Delete> {
     }
     let target = aliased_target(&mut c)?;
     let using = c.take(Word::Using);
-    let (filter, current_of) = tail(&mut c, using)?;
+    let (filter, _, current_of) = tail(&mut c, using)?;
     let returning = returning::read(&mut c, &target, using)?;
     Some(Delete { target, using, filter, current_of, returning })
 }
 
-/// The rest of a list of tables, if there is one, and the condition; the cursor stands at `RETURNING` or the end.
-fn tail(c: &mut Cursor<'_>, list: bool) -> Option<(Option<Expr>, bool)> {
+/// The rest of a list of tables, if there is one, and the condition, where it stands, and whether it is a cursor's row; the
+/// cursor stands at `RETURNING` or the end.
+fn tail(c: &mut Cursor<'_>, list: bool) -> Option<(Option<Expr>, Span, bool)> {
     if list && c.until(&[Word::Where, Word::Returning], false).is_over() {
         return None;
     }
     if !c.take(Word::Where) {
-        return (c.is_over() || c.is(Word::Returning)).then_some((None, false));
+        return (c.is_over() || c.is(Word::Returning)).then_some((None, Span::default(), false));
     }
     let condition = c.until(&[Word::Returning], false);
     if condition.is(Word::Current) && condition.word_at(1) == Word::Of {
-        return Some((None, true));
+        return Some((None, Span::default(), true));
     }
-    Some((Some(expr::whole(condition)), false))
+    Some((Some(expr::whole(condition)), condition.rest(), false))
 }
 
 /// `[ONLY] name [*]` or `ONLY (name)`, without an alias.
@@ -64,7 +65,7 @@ pub(super) fn target(c: &mut Cursor<'_>) -> Option<Target> {
 }
 
 /// Where the last part of a name stands.
-pub(super) fn last_part(c: &Cursor<'_>, relation: &super::Written) -> super::Span {
+pub(super) fn last_part(c: &Cursor<'_>, relation: &super::Written) -> Span {
     let mut span = relation.span;
     // Found by walking back to the dot: a `UESCAPE` may belong to the name.
     let mut at = c.at;

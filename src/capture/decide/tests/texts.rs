@@ -163,6 +163,64 @@ fn old_keys_stand_beside_new_ones_where_the_server_shows_them() {
 }
 
 #[test]
+fn before_that_a_query_finds_the_key_of_the_one_row_that_is_named() {
+    let write =
+        node().write("update two t set b = random(), v = 1 where (t.a, b) = ($1, 'x') and v > 0 -- c\n returning 1");
+    let found = |column: &str| {
+        format!("(SELECT \"t\".\"{column}\" FROM \"public\".\"two\" AS \"t\" WHERE (t.a, b) = ($1, 'x') and v > 0)")
+    };
+    let image = ["\"t\".tableoid", &found("a"), &found("b"), "\"t\".\"a\"", "\"t\".\"b\"", "\"t\".\"v\""].join(", ");
+    assert!(
+        block(&write).ends_with(&format!("returning 1, pg_catalog.record_send(ROW({image}))")),
+        "{}",
+        block(&write)
+    );
+    assert!(write.heads[0].rekeys());
+    let write = node().write("update part_1 set id = random() where id = 1");
+    assert!(
+        block(&write).contains("(SELECT \"part_1\".\"id\" FROM \"public\".\"part_1\" WHERE id = 1)"),
+        "{}",
+        block(&write)
+    );
+    node().lanes(&[
+        ('X', "update two set b = random() where a = 1"),
+        ('X', "update acc set id = random() where id in (1, 2)"),
+        ('X', "update acc set id = random() where id = 1 or true"),
+        ('X', "update acc set id = random() where id = 1 and bal < random()"),
+        ('X', "update acc set id = random() where id = 1 and exists (select 1 from two)"),
+        ('X', "update uni set id = random() where code = 'x'"),
+        ('X', "update acc set id = random() from two where id = 1"),
+    ]);
+}
+
+#[test]
+fn where_conflicts_are_settled_keys_that_change_are_noted_beside_the_journal() {
+    let settled = || {
+        node().with(|n| {
+            n.catalog.rules = rules("[[table]]\nname = \"public.*\"\nconflict = { resolve = \"last\" }\n").into()
+        })
+    };
+    for sql in ["update acc set id = 2 where id = 1", "delete from acc where id = 1"] {
+        let write = settled().write(sql);
+        assert_eq!((write.lane, write.alone.is_none(), write.heads[0].frees_keys()), (Lane::Row, true, true), "{sql}");
+    }
+    let expected = ACC.iter().map(|c| (c.split(' ').next().unwrap().to_owned(), ColumnRole::Value));
+    let expected: Vec<_> = std::iter::once(("id".to_owned(), ColumnRole::Key)).chain(expected).collect();
+    assert_eq!(columns(&settled().write("update acc set id = 2 where id = 1")), expected, "the whole row is told");
+    assert!(settled().write("update acc set id = id where id = 1").alone.is_some());
+    assert!(settled().refuse("update acc set id = id + 1").detail.unwrap().contains("shows only the new one"));
+    let late = || settled().with(|n| n.catalog.server = 180_000);
+    assert!(late().write("update acc set id = id + 1").alone.is_none());
+    for sql in [
+        "merge into acc using two on id = a when matched then update set id = b::int",
+        "with moved as (update acc set id = 2 where id = 1) select 1",
+    ] {
+        let hint = late().refuse(sql).hint.unwrap();
+        assert!(hint.starts_with("DELETE rows, and UPDATE keys, in a statement of its own"), "{hint}");
+    }
+}
+
+#[test]
 fn an_upsert_that_repeats_its_key_does_not_change_it() {
     let node = node();
     let upsert = "insert into {} select 1, 'x', 2 on conflict (id) do update set id = excluded.id, v = 3";
