@@ -9,11 +9,12 @@ demo:
 	cargo build --release --locked
 	target/release/pgcanon demo $(DEMO)
 
-# Everything that must hold; FUZZ_SECONDS is the time of each fuzz target.
+# Everything that must hold; FUZZ_SECONDS is the time of each fuzz target. What users run is optimized, and compilers err, too.
 test: FUZZ_SECONDS ?= 10
 test:
 	tests/setup
 	cargo test --locked
+	cargo test --locked --release --lib
 	tests/fuzz/run $(FUZZ_SECONDS)
 
 # Ratios measured side by side: the server, pgbouncer, pgcanon. BENCH passes options (benches/run --help).

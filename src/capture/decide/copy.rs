@@ -286,8 +286,11 @@ impl Case<'_> {
         let is = |at: usize, kind: u8| tokens.get(at).is_some_and(|t| t.kind == TokenKind::Char(kind));
         let mut depth = 0_usize;
         let found = (0..tokens.len()).find(|at| {
-            depth += usize::from(is(*at, b'('));
-            depth = depth.saturating_sub(usize::from(is(*at, b')')));
+            if is(*at, b'(') {
+                depth += 1;
+            } else if is(*at, b')') {
+                depth = depth.saturating_sub(1);
+            }
             let option = at.checked_sub(1).is_some_and(|before| depth == 0 || is(before, b'(') || is(before, b','));
             option && depth < 2 && word(*at) == Some(Name::from("freeze"))
         });
@@ -305,7 +308,9 @@ impl Case<'_> {
                 (false, before) => {
                     first = before.unwrap_or(found);
                     last += 1;
-                    first -= usize::from(first > 0 && word(first - 1) == Some(Name::from("with")));
+                    if first > 0 && word(first - 1) == Some(Name::from("with")) {
+                        first -= 1;
+                    }
                 }
             }
         }

@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
     /// The statement with its WITH list made longer: one query for what each of them shows, and one that journals it all.
     fn hoisted(&self, with: &With, writing: &[Writing<'_>], main: Option<&Rows>, heads: usize) -> Option<AloneForm> {
         let first_param = rewrite::first_param(self.statement.max_param)?;
-        let first_meta = first_param + u16::from(main.is_some());
+        let first_meta = if main.is_some() { first_param + 1 } else { first_param };
         u16::try_from(heads).ok().filter(|n| *n < 64)?;
         let names: Vec<_> = (1..=writing.len()).map(|n| format!("pgcanon_raw_{n}")).collect();
         let mut weave = Weave::new(self.sql);

@@ -31,7 +31,7 @@ fn decimal_number(sql: &[u8], at: usize, encoding: ClientEncoding) -> (TokenKind
     // `1e+` is refused as one piece.
     let open_exponent = junk == end + 1 && matches!(byte(sql, end), Some(b'e' | b'E'));
     let sign = open_exponent && matches!(byte(sql, junk), Some(b'+' | b'-'));
-    (TokenKind::Invalid(Fault::NumberJunk), junk + usize::from(sign))
+    (TokenKind::Invalid(Fault::NumberJunk), if sign { junk + 1 } else { junk })
 }
 
 /// Where `(_?digit)*` ends: since PostgreSQL 16 underscores may part digits.
@@ -50,9 +50,9 @@ fn decimal(sql: &[u8], at: usize) -> usize {
         end = decimal_digits(sql, end + 1);
     }
     if matches!(byte(sql, end), Some(b'e' | b'E')) {
-        let sign = usize::from(matches!(byte(sql, end + 1), Some(b'+' | b'-')));
-        let exponent = decimal_digits(sql, end + 1 + sign);
-        if exponent > end + 1 + sign {
+        let begin = if matches!(byte(sql, end + 1), Some(b'+' | b'-')) { end + 2 } else { end + 1 };
+        let exponent = decimal_digits(sql, begin);
+        if exponent > begin {
             end = exponent;
         }
     }

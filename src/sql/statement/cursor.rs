@@ -188,24 +188,30 @@ impl<'a> Cursor<'a> {
         Some(token)
     }
 
+    /// Goes on by one token if so, and says whether.
+    ///
+    /// No `usize::from`: optimized, rustc (1.95 at least) takes a condition that it has made a number of for zero where it
+    /// branches on it (rust-lang/rust#158206).
     #[inline]
-    pub(super) fn take(&mut self, word: Word) -> bool {
-        let seen = self.is(word);
-        self.at += usize::from(seen);
+    pub(super) fn step_if(&mut self, seen: bool) -> bool {
+        if seen {
+            self.at += 1;
+        }
         seen
     }
 
+    #[inline]
+    pub(super) fn take(&mut self, word: Word) -> bool {
+        self.step_if(self.is(word))
+    }
+
     pub(super) fn take_any(&mut self, words: &[Word]) -> bool {
-        let seen = words.contains(&self.word()) && self.word() != Word::None;
-        self.at += usize::from(seen);
-        seen
+        self.step_if(words.contains(&self.word()) && self.word() != Word::None)
     }
 
     #[inline]
     pub(super) fn take_char(&mut self, char: u8) -> bool {
-        let seen = self.is_char(char);
-        self.at += usize::from(seen);
-        seen
+        self.step_if(self.is_char(char))
     }
 
     /// At an opening bracket: what stands between it and its pair; the cursor goes behind that.

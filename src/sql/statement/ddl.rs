@@ -341,9 +341,7 @@ impl Cursor<'_> {
     }
 
     fn take_said(&mut self, word: &[u8]) -> bool {
-        let said = self.says(word);
-        self.at += usize::from(said);
-        said
+        self.step_if(self.says(word))
     }
 
     fn take_if_exists(&mut self) -> bool {

@@ -436,7 +436,8 @@ impl<'a> Parser<'a> {
         // `ISNULL` and `NOTNULL` are looked at again by `is`.
         let width = match word {
             Word::IsNull | Word::NotNull => 0,
-            _ => 1 + usize::from(negated),
+            _ if negated => 2,
+            _ => 1,
         };
         Some(Some((infix, negated, binds, width)))
     }

@@ -27,7 +27,7 @@ pub(super) fn list<'a>(c: &mut Cursor<'a>) -> Option<List<'a>> {
     }
     // A CTE may be called `recursive`.
     let recursive = ahead.is(Word::Recursive) && !ahead.is_char_at(1, b'(') && ahead.word_at(1) != Word::As;
-    ahead.at += usize::from(recursive);
+    ahead.step_if(recursive);
     let mut entries = Vec::new();
     loop {
         entries.push(entry(&mut ahead)?);
