@@ -9,12 +9,13 @@ demo:
 	cargo build --release --locked
 	target/release/pgcanon demo $(DEMO)
 
-# Everything that must hold; FUZZ_SECONDS is the time of each fuzz target. What users run is optimized, and compilers err, too.
+# Everything that must hold, of the code optimized as users run it; the unit tests also with every overflow checked.
+# FUZZ_SECONDS is the time of each fuzz target.
 test: FUZZ_SECONDS ?= 10
 test:
 	tests/setup
-	cargo test --locked
-	cargo test --locked --release --lib
+	cargo test --locked --lib
+	cargo test --locked --profile optimized
 	tests/fuzz/run $(FUZZ_SECONDS)
 
 # Ratios measured side by side: the server, pgbouncer, pgcanon. BENCH passes options (benches/run --help).

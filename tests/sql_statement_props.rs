@@ -87,10 +87,9 @@ fn spans(statement: &Statement) -> Vec<Span> {
     if let Some(with) = &statement.with {
         spans.extend([with.span, with.list]);
         for cte in &with.ctes {
-            spans.extend([cte.name_span, cte.body]);
+            spans.extend([cte.name_span, cte.body, Span { start: cte.body.end, end: cte.close + 1 }]);
             spans.extend(cte.aliases);
             spans.extend(cte.writes.as_deref().map(kind_spans).unwrap_or_default());
-            assert!((cte.body.start..=cte.body.end).contains(&cte.body_end));
         }
     }
     spans.extend(kind_spans(&statement.kind));

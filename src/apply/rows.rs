@@ -104,7 +104,8 @@ impl Applier {
         let peer = self.route().peer().clone();
         let ground = match &to.conflict {
             Some(conflict) => {
-                Some(Ground { conflict, peer: &peer, keeps_times: self.keeps_times(), rivals: self.rivals(to).await? })
+                let (partitioned, rivals) = (self.is_partitioned(to).await?, self.rivals(to).await?);
+                Some(Ground { conflict, peer: &peer, keeps_times: self.keeps_times(), partitioned, rivals })
             }
             None => None,
         };
@@ -144,6 +145,14 @@ impl Applier {
             types.push(Type { oid: number(oid)?, array, name, casts: is_true(casts) });
         }
         Ok(types)
+    }
+
+    async fn is_partitioned(&mut self, to: &Destination) -> Result<bool, ApplyError> {
+        let sql = "SELECT c.relkind = 'p' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = $1 AND c.relname = $2";
+        let params = [Param::text(&to.table.schema), Param::text(&to.table.table)];
+        let rows = self.line.query(sql, &[19, 19], &params).await?;
+        Ok(rows.first().and_then(|row| row.first()).is_some_and(is_true))
     }
 
     /// Columns of the unique keys that the peer's table has besides its primary key, as far as values alone decide in them.

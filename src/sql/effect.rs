@@ -42,6 +42,8 @@ pub enum Effect {
     },
     CloseCursor(Name),
     CloseAll,
+    /// `SET TRANSACTION READ ONLY`, or a value for `transaction_read_only`: the transaction may not write from here on, perhaps.
+    ReadOnly,
 }
 
 /// The effects of a simple query, one for each of its statements.
@@ -139,6 +141,7 @@ impl<'a> Head<'a> {
         let read: fn(&mut Reader<'a>) -> Option<Effect> = match self.first.first().map(u8::to_ascii_lowercase) {
             Some(b'b') if is("begin") => |_| Some(Effect::Begin),
             Some(b's') if is("start") => |r| r.take("transaction").then_some(Effect::Begin),
+            Some(b's') if is("set") => Reader::set,
             Some(b's') if is("savepoint") => |r| r.name().map(Effect::Savepoint),
             Some(b'c') if is("commit") => Reader::commit,
             Some(b'c') if is("close") => |r| r.name_or_all().map(|n| n.map_or(Effect::CloseAll, Effect::CloseCursor)),
@@ -259,6 +262,23 @@ impl Reader<'_> {
             return Some(Effect::Deallocate("prepare".into()));
         }
         self.name_or_all().map(|name| name.map_or(Effect::DeallocateAll, Effect::Deallocate))
+    }
+
+    /// `[LOCAL | SESSION] TRANSACTION … READ ONLY`, `[LOCAL | SESSION] transaction_read_only …`
+    fn set(&mut self) -> Option<Effect> {
+        if !self.take("local") {
+            self.take("session");
+        }
+        if !self.take("transaction") {
+            return self.take("transaction_read_only").then_some(Effect::ReadOnly);
+        }
+        while self.peek().is_some() {
+            if self.take("read") && self.take("only") {
+                return Some(Effect::ReadOnly);
+            }
+            self.next();
+        }
+        None
     }
 
     /// `name [options] CURSOR [WITH HOLD | WITHOUT HOLD] FOR …`

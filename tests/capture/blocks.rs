@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::common::cluster::PG15_BIN;
+use crate::common::msg::{bind, execute, parse, sync};
 use crate::common::{PATIENCE, proc};
 use crate::{TABLES, on_both};
 
@@ -182,5 +183,40 @@ fn read_only_and_isolation_levels() {
             c.ok("update acc set note = random()::text where id = 2");
         }
         assert_eq!(node.assert_replays().len(), 16);
+    });
+}
+
+#[test]
+fn a_block_that_may_not_write_any_more_commits_what_it_has_written() {
+    on_both(TABLES, |node| {
+        let mut c = node.client();
+        for (n, read_only) in (1..).zip([
+            "set transaction read only",
+            "set transaction_read_only = on",
+            "set local transaction read only",
+            "savepoint s; release s; set transaction read only",
+        ]) {
+            c.ok("begin");
+            c.ok(&format!("insert into ev (what) values ('{n}')"));
+            c.ok(&format!("update acc set balance = {n} where id = {n}"));
+            c.ok(read_only);
+            assert_eq!(c.fails("insert into log values ('x')").state, "25006");
+            c.ok("rollback");
+            c.ok("begin");
+            c.ok(&format!("insert into ev (what) values ('{n}')"));
+            c.ok(&format!("update acc set balance = {n} where id = {n}"));
+            c.ok(read_only);
+            assert_eq!(c.ok("commit").tags(), ["COMMIT"], "{read_only}");
+        }
+        c.ok("begin");
+        c.bound("insert into ev (what) values ($1)", &[Some("extended")]);
+        c.bound("set transaction read only", &[]);
+        assert_eq!(c.bound("commit", &[]).tags(), ["COMMIT"]);
+        let one = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
+        let write = "insert into ev (what) values ('pipelined')";
+        let answer = c.send(&[one("begin"), one(write), one("set transaction read only"), one("commit"), sync()]);
+        assert_eq!(answer.tags(), ["BEGIN", "INSERT 0 1", "SET", "COMMIT"]);
+        assert_eq!(c.ok("select count(*) from ev").value(), "6");
+        node.assert_replays();
     });
 }

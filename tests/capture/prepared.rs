@@ -48,6 +48,27 @@ fn by_the_protocol() {
 }
 
 #[test]
+fn by_sql_over_columns_that_are_renamed_and_go() {
+    on_both(TABLES, |node| {
+        let mut c = node.client();
+        c.ok("prepare ins as insert into log values ($1, $2)");
+        c.ok("prepare up as update acc set note = random()::text where id > $1");
+        for (n, ddl) in (1..).zip([
+            "alter table acc rename owner to holder",
+            "alter table acc add owner text",
+            "alter table acc rename balance to money",
+            "begin; alter table acc rename money to balance",
+            "alter table log rename n to m",
+        ]) {
+            c.ok(ddl);
+            assert_eq!(c.ok(&format!("execute ins ('{n}', {n})")).tags(), ["INSERT 0 1"], "{ddl}");
+            assert_eq!(c.ok("execute up (5)").tags(), ["UPDATE 5"], "{ddl}");
+            c.ok("commit");
+        }
+    });
+}
+
+#[test]
 fn by_sql() {
     on_both(TABLES, |node| {
         let mut c = node.client();

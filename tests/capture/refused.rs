@@ -137,6 +137,30 @@ fn in_the_middle_of_a_query() {
 }
 
 #[test]
+fn what_names_functions_or_views_without_running_them_is_not_refused() {
+    on_both(&tables(), |node| {
+        let mut c = node.client();
+        for sql in [
+            "create or replace function writes() returns void language plpgsql as $$ begin delete from acc; end $$",
+            "alter function writes() volatile",
+            "grant execute on function writes() to public",
+            "comment on function public.writes_sql() is 'it writes'",
+            "create view plain.later as select public.writes_sql()",
+            "drop view plain.later",
+            "drop function writes()",
+            "drop procedure writes_too()",
+            "create materialized view public.mv as select id from acc",
+            "create materialized view if not exists public.mv2 as select id from acc with no data",
+            "refresh materialized view public.mv",
+        ] {
+            c.ok(sql);
+        }
+        assert_eq!(c.fails("select public.writes_sql()").state, "0A000");
+        assert_eq!(node.journal().len(), 0);
+    });
+}
+
+#[test]
 fn what_is_not_ours_is_never_refused() {
     on_both(&tables(), |node| {
         let mut c = node.client();

@@ -19,6 +19,8 @@ fn data_modifying_ctes() {
         let sql = "with a as (update acc set note = random()::text where id = 5 returning id, note), \
                    b as (insert into ev (what) select note from a returning id) select a.id, b.id from a, b";
         assert_eq!(c.ok(sql).rows().len(), 1);
+        let sql = "with a as (\n  update acc set owner = owner\n  where id = 10\n  returning id -- its key\n), b as (insert into log (n) values (5) returning * /* all */ ) select a.id, b.n from a, b";
+        assert_eq!(c.ok(sql).rows(), [[Some("10".to_owned()), Some("5".to_owned())]]);
         let sql = "with gone as (delete from acc where id = 6) select 1";
         assert_eq!(c.ok(sql).tags(), ["SELECT 1"]);
         let sql = "with seen as (insert into plain.seen values (77, 'x') returning id) update acc set note = random()::text where id in (select id - 70 from seen)";

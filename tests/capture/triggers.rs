@@ -28,6 +28,25 @@ fn writes_are_refused_from_when_the_trigger_is_there() {
 }
 
 #[test]
+fn a_table_with_a_trigger_that_writes_another_one_is_written_in_all_ways() {
+    let tables = "create table t (id int primary key); create table seen (id serial primary key, what text); \
+        create function note() returns trigger language plpgsql as \
+            $$ begin insert into public.seen (what) values (tg_op); return null; end $$; \
+        create trigger note after insert or update or delete or truncate on t for each statement execute function note()";
+    let node = Node::start(Pg::V15, tables, "[[table]]\nname = \"public.*\"\ntriggers = \"fire\"\n");
+    let mut c = node.client();
+    for sql in [
+        "insert into t values (1), (2)",
+        "update t set id = 3 where id = 2",
+        "delete from t where id = 3",
+        "truncate t",
+    ] {
+        c.ok(sql);
+    }
+    assert_eq!(node.sql("select string_agg(what, ' ' order by id) from seen"), "INSERT UPDATE DELETE TRUNCATE");
+}
+
+#[test]
 fn neither_run_nor_check_accept_them() {
     let node = Node::start(Pg::V15, "create table t (id int primary key)", UNDECIDED);
     let pgcanon = |command: &str| {

@@ -301,8 +301,19 @@ fn a_column_that_runs_backwards_on_three() {
 }
 
 fn moving(conflict: &str, backwards: bool) {
-    let mesh = ready(mesh_of_other_clocks(&["a", "b", "c"], TABLE, conflict));
+    moving_in(TABLE, conflict, backwards);
+}
+
+fn moving_in(tables: &str, conflict: &str, backwards: bool) {
+    let mesh = ready(mesh_of_other_clocks(&["a", "b", "c"], tables, conflict));
     run(&mesh, &Model::new(3, &MOVING, 2, 200), conflict, backwards);
+}
+
+fn partitioned(conflict: &str, backwards: bool) {
+    let parts = "create table mm_0 partition of mm for values with (modulus 2, remainder 0); \
+        create table mm_1 partition of mm for values with (modulus 2, remainder 1)";
+    let tables = TABLE.replace("n int);", &format!("n int) partition by hash (id); {parts};"));
+    moving_in(&tables, conflict, backwards);
 }
 
 #[test]
@@ -323,6 +334,21 @@ fn keys_that_change_and_a_preferred_node() {
 #[test]
 fn keys_that_change_and_a_column_that_runs_backwards() {
     moving(COLUMN, true);
+}
+
+#[test]
+fn partitions_and_the_last_commit() {
+    partitioned(LAST, false);
+}
+
+#[test]
+fn partitions_and_the_first_commit() {
+    partitioned(FIRST, false);
+}
+
+#[test]
+fn partitions_and_a_column_that_runs_backwards() {
+    partitioned(COLUMN, true);
 }
 
 fn rivals(conflict: &str, backwards: bool) {

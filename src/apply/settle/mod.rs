@@ -39,6 +39,8 @@ pub(super) struct Ground<'a> {
     pub(super) peer: &'a NodeName,
     /// The peer knows whose each row is, and as of when.
     pub(super) keeps_times: bool,
+    /// The peer's table is only what its partitions are.
+    pub(super) partitioned: bool,
     /// Columns of each further unique key of the peer's table.
     pub(super) rivals: Vec<Vec<String>>,
 }

@@ -196,9 +196,9 @@ impl<'a> Case<'a> {
         if w.shown.as_ref().is_some_and(|s| s.aliases) {
             weave.put(aliases);
         }
-        weave.copy(cte.body_end);
+        weave.copy(cte.body.end);
         weave.put(rewrite::returning(w.own, &format!("{} AS pgcanon_image", w.rows.image)));
-        weave.copy(cte.body.end + 1); // its parenthesis
+        weave.copy(cte.close + 1);
         if let Some(shown) = &w.shown {
             weave.put(", ");
             weave.put(bytes(cte.name_span.start, cte.name_span.end));

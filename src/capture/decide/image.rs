@@ -62,7 +62,7 @@ pub(super) fn rows(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>) -> Result<Opti
     if matches!(kind, Kind::Update(_)) && plan.columns.is_empty() && !plan.rekeyed && filtered.is_none() {
         return Ok(None);
     }
-    if plan.op == Op::Upsert {
+    if plan.op == Op::Upsert || settled {
         keyed(ours)?;
     }
     // A deletion by MERGE shows nothing of the row but its key then.
@@ -77,6 +77,9 @@ pub(super) fn rows(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>) -> Result<Opti
 /// What the rows look like that are copied into a table, which is called `of`.
 pub(super) fn copied(of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
     shown(ours, s)?;
+    if ours.rule.settles().is_some() {
+        keyed(ours)?;
+    }
     Ok(Plan { op: Op::Insert, columns: others(ours, true), rekeyed: false }.rows(of, None, ours, s))
 }
 

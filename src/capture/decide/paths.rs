@@ -3,7 +3,7 @@
 use crate::capture::write::Decision;
 use crate::catalog::relation::{Oid, Relation, RelationKind};
 use crate::config::{TableRule, Unreplicable};
-use crate::sql::statement::{Kind, Written};
+use crate::sql::statement::{Ddl, Kind, Verb, Written};
 use crate::sql::{Lexer, Name, TokenKind, ident};
 
 use super::image::parts;
@@ -45,8 +45,11 @@ impl<'a> Case<'a> {
 
     /// Functions that write replicated tables.
     pub(super) fn calls(&self) -> Result<(), Refused> {
+        let alters = |ddl: &Ddl| ddl.verb == Verb::AlterTable;
         let called = match &self.statement.kind {
             Kind::Call(procedure) => Some(procedure),
+            // It names functions, and calls none but for the rows of a table that gets a column.
+            Kind::Ddl if !self.statement.ddl.as_deref().is_some_and(alters) => return Ok(()),
             _ => None,
         };
         for call in self.statement.calls.iter().chain(called) {
@@ -127,7 +130,7 @@ impl<'a> Case<'a> {
 
     /// A table made out of a query: a rule may be for it, but the rows that it begins with would be nowhere else.
     pub(super) fn made(&self, relation: &Written) -> Result<(), Refused> {
-        if self.is_temporary(relation) {
+        if self.is_no_table_of_all(relation) {
             return Ok(());
         }
         let table = quote::text(&relation.name);
@@ -140,12 +143,13 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether the words before a made table's name make it a temporary one.
-    fn is_temporary(&self, relation: &Written) -> bool {
+    /// Whether the words before its name make it a temporary table, or a view.
+    fn is_no_table_of_all(&self, relation: &Written) -> bool {
         let before = self.sql.get(..relation.span.start).unwrap_or_default();
         let words: Vec<_> = Lexer::new(before, self.lex()).filter(|token| !token.kind.is_blank()).collect();
-        let temporary = |text: &[u8]| text.eq_ignore_ascii_case(b"temp") || text.eq_ignore_ascii_case(b"temporary");
-        words.iter().rev().take(5).take_while(|t| t.kind == TokenKind::Ident).any(|t| temporary(t.text(before)))
+        let other =
+            |text: &[u8]| [&b"temp"[..], b"temporary", b"view"].iter().any(|word| text.eq_ignore_ascii_case(word));
+        words.iter().rev().take(5).take_while(|t| t.kind == TokenKind::Ident).any(|t| other(t.text(before)))
     }
 
     /// What executes more than its head says: writes in the WITH of a made table.

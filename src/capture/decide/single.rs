@@ -191,7 +191,7 @@ impl Case<'_> {
         Text {
             sql: self.sql.get(..cut).unwrap_or_default().to_vec(),
             params: Vec::new(),
-            names: names.iter().map(place).collect(),
+            names: names.iter().filter(|(written, _)| written.span.start < cut).map(place).collect(),
             settings: Vec::new(),
         }
     }

@@ -26,7 +26,7 @@ impl Case<'_> {
         for target in &truncate.targets {
             self.not_the_journal(&target.relation)?;
             let Some(known) = self.names.look(&target.relation) else { continue };
-            self.triggers("TRUNCATE", known.relation, None)?;
+            self.triggers("TRUNCATE", known.relation, known.ruled.as_ref().map(|(rule, _)| *rule))?;
             let relation = known.relation.as_ref();
             let reached = relation.truncates.iter().filter(|_| truncate.cascade);
             let others = relation.covers.iter().filter(|_| !target.only);

@@ -130,6 +130,9 @@ impl Engine {
                 self.fail_extended(&refusal.message, report(&refusal, Severity::Error).frame())
             }
             Act::Pass | Act::Control(_) | Act::Prepare(..) => {
+                if prepared.effect == Effect::ReadOnly && !self.flush_early() {
+                    return Step::Wait;
+                }
                 self.bind_plain(portal, &prepared);
                 self.pass(frame)
             }

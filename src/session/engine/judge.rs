@@ -133,6 +133,10 @@ impl Engine {
         sql: &[u8],
         statement: &Statement,
     ) -> Option<Decision> {
+        if self.needs_private_catalog(statement) {
+            self.ask_catalog();
+            return None;
+        }
         let twin = self.sql_twin_name(prepared);
         let prepared = prepared.clone();
         let decided = self

@@ -136,6 +136,10 @@ impl Engine {
             return Step::Wait;
         }
         let Some(parts) = self.parts(text) else { return Step::Wait };
+        // Afterwards there is no writing the journal either.
+        if parts.iter().any(|p| p.judged.effect == Effect::ReadOnly) && !self.flush_early() {
+            return Step::Wait;
+        }
         let ours = parts.iter().any(Part::is_ours);
         let control = parts.iter().any(Part::is_control);
         let ending = control && (self.transaction_matters() || self.is_capturing());
@@ -255,6 +259,11 @@ impl Engine {
             self.poisoned = Some(self.commit_error(&e));
             true
         })
+    }
+
+    /// Sends the pending entries once those before them are there; `false` where that has to be waited for.
+    pub(super) fn flush_early(&mut self) -> bool {
+        !self.machine.awaits_reply() && self.flush_or_poison()
     }
 
     /// Sends the pending entries ahead of time; `false` where some are left.

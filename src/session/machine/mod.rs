@@ -264,7 +264,7 @@ impl Machine {
     /// `ROLLBACK`.
     fn apply(&mut self, effect: Effect, tag: &[u8]) {
         match effect {
-            Effect::None | Effect::Begin => {}
+            Effect::None | Effect::Begin | Effect::ReadOnly => {}
             Effect::Commit { .. } | Effect::Rollback { .. } | Effect::PrepareTransaction => {
                 self.objects.end_transaction(tag != b"ROLLBACK");
                 self.failed = false;

@@ -38,6 +38,21 @@ fn transactions() {
 }
 
 #[test]
+fn read_only() {
+    check(&[
+        ("set transaction read only", Effect::ReadOnly),
+        ("SET LOCAL TRANSACTION isolation level serializable, READ ONLY", Effect::ReadOnly),
+        ("set transaction_read_only = on", Effect::ReadOnly),
+        ("set session transaction_read_only to true", Effect::ReadOnly),
+        ("set transaction read write", Effect::None),
+        ("set transaction isolation level read committed", Effect::None),
+        ("set session characteristics as transaction read only", Effect::None),
+        ("set default_transaction_read_only = on", Effect::None),
+        ("set", Effect::None),
+    ]);
+}
+
+#[test]
 fn savepoints() {
     check(&[
         ("savepoint A", Effect::Savepoint(name("a"))),

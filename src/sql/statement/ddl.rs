@@ -76,7 +76,7 @@ fn create(mut c: Cursor<'_>) -> Option<Ddl> {
             elements(c.group()?, &mut ddl);
         }
         // Expressions there are evaluated once and for all.
-        let bounds = c.until(&[Word::With, Word::Using], false);
+        let bounds = c.until(&[Word::Partition, Word::With, Word::Using], false);
         ddl.values.push(bounds.rest());
     } else {
         if c.take(Word::Of) {
@@ -438,6 +438,11 @@ mod tests {
             (
                 "create table p1 partition of p for values from (now()) to (maxvalue)",
                 "for values from (now()) to (maxvalue)",
+                false,
+            ),
+            (
+                "create table p1 partition of p for values from (0) to (9) partition by range (lower(a)) with (x = 1)",
+                "for values from (0) to (9)",
                 false,
             ),
             ("create table t (id serial, at timestamptz default now())", "", false),

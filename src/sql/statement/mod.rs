@@ -191,12 +191,12 @@ pub struct Cte {
     pub name_span: Span,
     /// `name (a, b)`, with its parentheses.
     pub aliases: Option<Span>,
-    /// Inside the parentheses.
+    /// Inside the parentheses, from the first token to the last one.
     pub body: Span,
+    /// Where the closing parenthesis stands.
+    pub close: usize,
     /// The inner statement where it writes (its spans count from the start of the whole text); none for a query.
     pub writes: Option<Box<Kind>>,
-    /// Behind the inner statement's last token: where its `RETURNING` can be appended.
-    pub body_end: usize,
 }
 
 /// The table that a statement writes.

@@ -210,6 +210,7 @@ impl Scan<'_> {
             Word::CurrentDate | Word::CurrentTime | Word::CurrentTimestamp | Word::LocalTime | Word::LocalTimestamp => {
                 self.facts.moods.clock = true;
             }
+            Word::User if previous == Word::Overriding => {}
             Word::CurrentUser
             | Word::CurrentRole
             | Word::SessionUser

@@ -99,5 +99,6 @@ fn cte(entry: Entry<'_>) -> Cte {
     }
     let writes = matches!(inner.word(), Word::Insert | Word::Update | Word::Delete | Word::Merge)
         .then(|| Box::new(head::write(inner).unwrap_or(Kind::Unknown)));
-    Cte { name: entry.name, name_span: entry.name_span, aliases: entry.aliases, body, writes, body_end: body.end }
+    let close = entry.body.text.tokens.get(entry.body.end).map_or(body.end, |token| token.start as usize);
+    Cte { name: entry.name, name_span: entry.name_span, aliases: entry.aliases, body, close, writes }
 }

@@ -124,11 +124,6 @@ impl<'a> Words<'a> {
         let names = self.list(", ", |_| true, |c| c.name.clone());
         let values = self.list(", ", |_| true, |c| c.value.clone());
         let key = self.list(", ", Column::is_key, |c| c.name.clone());
-        let excluded = |c: &Column<'_>| format!("{} = EXCLUDED.{}", c.name, c.name);
-        let mut set = self.list(", ", |c| !c.is_key() && !c.own, excluded);
-        if set.is_empty() {
-            set = self.list(", ", Column::is_key, excluded);
-        }
         let (same, rank, rival) = (self.same_key(), self.rank("t", self.ground.conflict.resolve), self.rival());
         let (beaten, mut all) = match &rival {
             None => (String::new(), Vec::new()),
@@ -137,13 +132,28 @@ impl<'a> Words<'a> {
                 (format!(" AND NOT {beaten}"), self.rivalry(rival, &beaten).to_vec())
             }
         };
-        let won = format!(
-            "won AS (INSERT INTO {table} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {values} \
-             WHERE NOT EXISTS (SELECT FROM dead){beaten} \
-             ON CONFLICT ({key}) DO UPDATE SET {set} WHERE {rank} >= 0 \
-             RETURNING CASE WHEN t.xmax = 0 THEN {} END)",
-            self.outlives()
-        );
+        let allowed = format!("NOT EXISTS (SELECT FROM dead){beaten}");
+        let insert =
+            format!("INSERT INTO {table} AS t ({names}) OVERRIDING SYSTEM VALUE SELECT {values} WHERE {allowed}");
+        let won = if self.ground.partitioned {
+            // No INSERT there may look at who wrote a row. One that is there stays so when it is locked; one that is made
+            // meanwhile lets this fail, and is met when it is tried again.
+            all.push(format!("SELECT FROM {table} AS t WHERE {same} FOR UPDATE"));
+            format!(
+                "kept AS (UPDATE {table} AS t SET {} WHERE {same} AND {rank} >= 0 AND {allowed} RETURNING 1), \
+                 made AS ({insert} AND NOT EXISTS (SELECT FROM {table} AS t WHERE {same}) RETURNING {}), \
+                 won AS (SELECT FROM kept UNION ALL SELECT FROM made)",
+                self.assignments(|c| c.value.clone()),
+                self.outlives()
+            )
+        } else {
+            format!(
+                "won AS ({insert} ON CONFLICT ({key}) DO UPDATE SET {} WHERE {rank} >= 0 \
+                 RETURNING CASE WHEN t.xmax = 0 THEN {} END)",
+                self.assignments(|c| format!("EXCLUDED.{}", c.name)),
+                self.outlives()
+            )
+        };
         let stands = match rival {
             Some(rival) => format!("(({same}) OR ({rival}))"),
             None => same.clone(),
@@ -195,6 +205,13 @@ impl<'a> Words<'a> {
         let told: Vec<String> = told.into_iter().flatten().collect();
         all.push(format!("WITH {dead}, {won}, {was}{here} {}", told.join(" UNION ALL ")));
         Ok(all)
+    }
+
+    /// What an UPDATE sets; something it has to.
+    fn assignments(&self, value: impl Fn(&Column<'a>) -> String) -> String {
+        let assigned = |c: &Column<'a>| format!("{} = {}", c.name, value(c));
+        let all = self.list(", ", |c| !c.is_key() && !c.own, assigned);
+        if all.is_empty() { self.list(", ", Column::is_key, assigned) } else { all }
     }
 
     /// The statements for a row that is gone: before it is looked for, it is locked.

@@ -38,6 +38,14 @@ fn text_travels_without_comments_semicolons_and_returning() {
 }
 
 #[test]
+fn what_only_returning_names_does_not_travel() {
+    let write = node().write("update bare set a = a * 2 where a > 1 returning a, exists (select from two)");
+    let text = write.heads[0].text.clone().unwrap();
+    assert_eq!(text.sql, b"update bare set a = a * 2 where a > 1 ");
+    assert_eq!(text.names.iter().map(|place| place.table.as_str()).collect::<Vec<_>>(), ["bare"]);
+}
+
+#[test]
 fn one_row_of_text_journals_itself_by_its_tag() {
     let (sql, first, result) = alone(&node().write("update acc set bal = $2 where id = $1 -- x"));
     assert_eq!((first, result), (3, AloneResult::Tag { rows: 1 }));
@@ -208,6 +216,9 @@ fn where_conflicts_are_settled_keys_that_change_are_noted_beside_the_journal() {
     let expected: Vec<_> = std::iter::once(("id".to_owned(), ColumnRole::Key)).chain(expected).collect();
     assert_eq!(columns(&settled().write("update acc set id = 2 where id = 1")), expected, "the whole row is told");
     assert!(settled().write("update acc set id = id where id = 1").alone.is_some());
+    for sql in ["insert into bare values (1, 'x')", "copy bare from stdin"] {
+        assert!(settled().refuse(sql).hint.unwrap().starts_with("Give \"public.bare\" a primary key"), "{sql}");
+    }
     assert!(settled().refuse("update acc set id = id + 1").detail.unwrap().contains("shows only the new one"));
     let late = || settled().with(|n| n.catalog.server = 180_000);
     assert!(late().write("update acc set id = id + 1").alone.is_none());

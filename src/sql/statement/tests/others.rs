@@ -13,7 +13,7 @@ fn withs() {
     assert_eq!((a.name, cut(sql, a.name_span), cut(sql, a.aliases.unwrap())), (name("a"), "a", "(x, y)"));
     assert!(a.writes.is_none() && cut(sql, a.body) == "select 1");
     assert!(matches!(b.writes.as_deref(), Some(Kind::Insert(_))) && b.aliases.is_none());
-    assert_eq!(&sql[b.body_end - 1..b.body_end + 2], "a )");
+    assert_eq!((cut(sql, b.body), &sql[b.body.end..=b.close]), ("insert into t values (1) returning a", " )"));
     for sql in [
         "with x as (delete from t returning a) select * from x",
         "((with x as (delete from t returning a) select * from x)) order by 1",
@@ -132,7 +132,12 @@ fn moods_of_a_statement() {
         assert_eq!(moods(sql), Moods { locking: true, ..none }, "{sql}");
     }
     assert_eq!(moods("select 1 from t tablesample system (1)"), Moods { sample: true, ..none });
-    for sql in ["select t.user, \"current_date\", x.limit", "update t set a = 1", "select 'user'"] {
+    for sql in [
+        "select t.user, \"current_date\", x.limit",
+        "update t set a = 1",
+        "select 'user'",
+        "insert into t overriding user value values (1)",
+    ] {
         assert_eq!(moods(sql), none, "{sql}");
     }
     assert_eq!(of("select $2, $10, '$11', $3").max_param, 10);
