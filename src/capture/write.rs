@@ -263,11 +263,14 @@ pub struct Meaning {
     pub can_select: bool,
     /// Row-level security applies to the session's role.
     pub row_security: bool,
+    /// A temporary relation by which others may be written, ruled ones perhaps.
+    pub reaches: bool,
 }
 
 impl Meaning {
     /// There is no such relation.
-    pub const NONE: Self = Self { oid: None, schema: Name::EMPTY, can_select: false, row_security: false };
+    pub const NONE: Self =
+        Self { oid: None, schema: Name::EMPTY, can_select: false, row_security: false, reaches: false };
 }
 
 /// What the session's server has to be asked about before a decision can be made.

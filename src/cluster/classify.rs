@@ -180,6 +180,8 @@ impl Node {
                 schema: Name::from(schema),
                 can_select: row.get(3),
                 row_security: row.get(4),
+                // What is temporary is another session's.
+                reaches: false,
             }
         }))
     }

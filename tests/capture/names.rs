@@ -183,3 +183,34 @@ fn another_encoding() {
         node.assert_replays();
     });
 }
+
+#[test]
+fn temporary_relations_that_lead_to_replicated_tables() {
+    on_both(TABLES, |node| {
+        let mut c = node.client();
+        c.ok("create temp view own as select * from acc; create temp view over as select * from own");
+        c.ok("create temp table tmp (a int); create rule also as on insert to tmp do also insert into log (n) values (new.a)");
+        c.ok("create function note() returns trigger language plpgsql as \
+              $$ begin insert into public.log (n) values (1); return null; end $$");
+        c.ok("create temp table fires (a int); \
+              create trigger note after insert on fires for each row execute function note()");
+        for sql in [
+            "insert into own (id) values (900)",
+            "update over set note = 'x' where id = 1",
+            "delete from own where id = 1",
+            "insert into tmp values (5)",
+            "insert into fires values (5)",
+            "copy fires from stdin",
+        ] {
+            let failure = c.fails(sql);
+            assert_eq!((failure.state.as_str(), failure.hint.is_some()), ("0A000", true), "{sql}: {failure:?}");
+            let failure = c.try_bound(sql, &[]).failure().expect("refused");
+            assert_eq!(failure.state, "0A000", "{sql}: {failure:?}");
+        }
+        // What is temporary alone is nobody's concern.
+        c.ok("create temp table plain (a int primary key, b int references plain); create temp view seen as select * from acc");
+        c.ok("insert into plain values (1, 1); delete from plain where a = (select min(id) from seen)");
+        assert_eq!(c.ok("select count(*) from over").value(), "10");
+        assert_eq!(node.journal().len(), 0);
+    });
+}

@@ -9,7 +9,7 @@ use crate::session::{OFF, ON, SERVERS, Session};
 fn tags_of(effect: Effect) -> &'static [&'static str] {
     match effect {
         // What EXECUTE runs decides its tag.
-        Effect::None | Effect::Execute(_) => &[],
+        Effect::None | Effect::ReadOnly | Effect::Execute(_) => &[],
         Effect::Begin => &["BEGIN", "START TRANSACTION"],
         Effect::Commit { .. } => &["COMMIT", "ROLLBACK"],
         Effect::Rollback { .. } | Effect::RollbackTo(_) => &["ROLLBACK"],

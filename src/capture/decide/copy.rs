@@ -33,7 +33,9 @@ impl Case<'_> {
         }
         let (Some(target), true) = (&copy.target, copy.direction != CopyDirection::To) else { return Ok(self.pass()) };
         self.not_the_journal(&target.relation)?;
-        let Some(known) = self.names.look(&target.relation) else { return Ok(self.pass()) };
+        let Some(known) = self.names.look(&target.relation) else {
+            return self.temporary("COPY", &target.relation).map(|()| self.pass());
+        };
         self.indirect("COPY", &known)?;
         let Some(ours) = Ours::new(target, &known) else { return Ok(self.pass()) };
         if copy.direction == CopyDirection::FromServer {

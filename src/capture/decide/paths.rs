@@ -30,8 +30,10 @@ impl<'a> Case<'a> {
     pub(super) fn target(&self, kind: &'a Kind) -> Result<Option<Ours<'a>>, Refused> {
         let Some((target, _)) = parts(kind) else { return Ok(None) };
         self.not_the_journal(&target.relation)?;
-        let Some(known) = self.names.look(&target.relation) else { return Ok(None) };
         let verb = single::verb(kind);
+        let Some(known) = self.names.look(&target.relation) else {
+            return self.temporary(verb, &target.relation).map(|()| None);
+        };
         self.indirect(verb, &known)?;
         self.cascade(kind, verb, &known)?;
         Ok(Ours::new(target, &known))
@@ -66,6 +68,11 @@ impl<'a> Case<'a> {
     pub(super) fn not_the_journal(&self, written: &Written) -> Result<(), Refused> {
         let ours = written.schema == Some(Name::from("pgcanon")) && written.name.as_bytes().starts_with(b"journal");
         if ours { Err(refuse::journal(&quote::text(&written.name))) } else { Ok(()) }
+    }
+
+    /// Temporary views, and temporary tables with rules or triggers.
+    pub(super) fn temporary(&self, verb: &str, written: &Written) -> Result<(), Refused> {
+        if self.names.reaches(written) { Err(refuse::temporary(verb, &quote::text(&written.name))) } else { Ok(()) }
     }
 
     /// Views, tables without a rule that hold tables with one, triggers that write them.

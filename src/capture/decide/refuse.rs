@@ -163,6 +163,14 @@ pub(super) fn view(verb: &str, relation: &Relation, under: &str, leave: Unreplic
     Refused { refusal, leave }
 }
 
+pub(super) fn temporary(verb: &str, name: &str) -> Refused {
+    always(
+        format!("{verb} of temporary relation \"{name}\" cannot be replicated"),
+        "It has rules or triggers, or is a view, by which replicated tables may be written.",
+        "Write the tables that it leads to themselves.",
+    )
+}
+
 pub(super) fn covers(verb: &str, relation: &Relation, reached: &str, leave: Unreplicable) -> Refused {
     let refusal = Refusal {
         message: format!("{verb} of table \"{}\" cannot be replicated", relation.name),

@@ -79,6 +79,11 @@ impl<'a> Names<'a> {
         Some(Known { relation, meaning, ruled })
     }
 
+    /// Whether it is a temporary relation by which ruled tables may be written.
+    pub(super) fn reaches(&self, written: &Written) -> bool {
+        (self.s.meaning)(written).is_some_and(|meaning| meaning.reaches)
+    }
+
     /// What DDL with these names means in the session.
     pub(super) fn scene(&self, names: &[Written]) -> Option<Arc<Scene>> {
         let scene = (self.s.scene)(names);

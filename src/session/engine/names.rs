@@ -21,7 +21,18 @@ macro_rules! ask {
             "(pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a ",
             "WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ",
             "AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')))::pg_catalog.text, ",
-            "pg_catalog.row_security_active(c.oid)::pg_catalog.text FROM pg_catalog.pg_class c WHERE ",
+            "pg_catalog.row_security_active(c.oid)::pg_catalog.text, ",
+            // Rules (a view's own is one) that name what is no temporary table, and triggers.
+            "(c.relpersistence OPERATOR(pg_catalog.=) 't' AND (EXISTS (SELECT FROM pg_catalog.pg_trigger t ",
+            "WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT t.tgisinternal) ",
+            "OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_depend d ",
+            "ON d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass ",
+            "AND d.objid OPERATOR(pg_catalog.=) r.oid ",
+            "AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass ",
+            "JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) d.refobjid ",
+            "WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid AND k.oid OPERATOR(pg_catalog.<>) c.oid ",
+            "AND (k.relpersistence OPERATOR(pg_catalog.<>) 't' OR k.relkind OPERATOR(pg_catalog.=) 'v')",
+            ")))::pg_catalog.text FROM pg_catalog.pg_class c WHERE ",
             $($which),+
         )
         .as_bytes()
@@ -64,10 +75,8 @@ impl Names {
         let mut reader = Reader(row);
         let count = reader.u16()?;
         let values = (0..count).map(|_| reader.value()).collect::<Option<Vec<_>>>()?;
-        let [Some(oid), Some(persistence), Some(schema), Some(can_select), Some(row_security)] = values.as_slice()
-        else {
-            return None;
-        };
+        let values = values.into_iter().collect::<Option<Vec<_>>>()?;
+        let [oid, persistence, schema, can_select, row_security, reaches] = values.as_slice() else { return None };
         let oid = std::str::from_utf8(oid).ok()?.parse().ok()?;
         let temporary = *persistence == b"t";
         self.known.insert(
@@ -77,6 +86,7 @@ impl Names {
                 schema: Name::from_bytes(schema),
                 can_select: *can_select == b"true",
                 row_security: *row_security == b"true",
+                reaches: *reaches == b"true",
             },
         );
         Some(())

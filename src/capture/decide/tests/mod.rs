@@ -194,7 +194,8 @@ impl Node {
         };
         let oid = found.into_iter().find(in_schema).copied().filter(|_| !self.shadowed);
         let schema = Name::from("public");
-        let known = Meaning { oid, schema, can_select: self.can_select, row_security: self.row_security };
+        let reaches = self.shadowed && written.name == Name::from("seen");
+        let known = Meaning { oid, schema, can_select: self.can_select, row_security: self.row_security, reaches };
         self.asked.then_some(known)
     }
 

@@ -117,6 +117,16 @@ fn functions_and_blocks() {
 }
 
 #[test]
+fn temporary_relations_that_lead_to_others() {
+    let node = node().with(|n| n.shadowed = true);
+    for sql in ["insert into seen values (1)", "with d as (delete from seen) select 1", "copy seen from stdin"] {
+        let refusal = node.refuse(sql);
+        assert!(said(&refusal)[0].ends_with("of temporary relation \"seen\" cannot be replicated"), "{refusal:?}");
+    }
+    node.lanes(&[('-', "insert into acc values (1)"), ('-', "select * from seen")]);
+}
+
+#[test]
 fn ways_around() {
     let refusal = node().refuse("insert into seen values (1)");
     assert_eq!(said(&refusal)[0], "INSERT of view \"public.seen\" cannot be replicated");
