@@ -9,13 +9,13 @@ demo:
 	cargo build --release --locked
 	target/release/pgcanon demo $(DEMO)
 
-# Everything that must hold, of the code optimized as users run it; the unit tests also with every overflow checked.
-# FUZZ_SECONDS is the time of each fuzz target.
+# Everything that must hold; the unit tests also optimized as what users run: compilers err there, too. FUZZ_SECONDS is the
+# time of each fuzz target.
 test: FUZZ_SECONDS ?= 10
 test:
 	tests/setup
-	cargo test --locked --lib
-	cargo test --locked --profile optimized
+	cargo test --locked
+	cargo test --locked --profile optimized --lib
 	tests/fuzz/run $(FUZZ_SECONDS)
 
 # Ratios measured side by side: the server, pgbouncer, pgcanon. BENCH passes options (benches/run --help).
