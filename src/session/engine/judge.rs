@@ -133,14 +133,11 @@ impl Engine {
         sql: &[u8],
         statement: &Statement,
     ) -> Option<Decision> {
-        if self.needs_private_catalog(statement) {
-            self.ask_catalog();
-            return None;
-        }
         let twin = self.sql_twin_name(prepared);
         let prepared = prepared.clone();
-        let decided = self
-            .with_surroundings(&[], |s| decide_execute(&prepared.sql, &prepared.statement, sql, statement, &twin, s))?;
+        let decided = self.with_surroundings(statement, &[], |s| {
+            decide_execute(&prepared.sql, &prepared.statement, sql, statement, &twin, s)
+        })?;
         if let Some(made) = decided.twin {
             self.make_sql_twin(&prepared, &made.prepare(&twin));
         }

@@ -57,22 +57,23 @@ impl Engine {
         statement: &Statement,
         params: &[u32],
     ) -> Option<(Decision, Tally)> {
-        if self.needs_private_catalog(statement) {
-            self.ask_catalog();
-            return None;
-        }
-        let decision = self.with_surroundings(params, |s| decide(sql, statement, s))?;
+        let decision = self.with_surroundings(statement, params, |s| decide(sql, statement, s))?;
         let tally = self.links.lanes.tally(sql, self.machine.lex(), &decision);
         tally.count();
         Some((decision, tally))
     }
 
-    /// Calls with what decisions hang on; asks the server for the names that it lacks.
+    /// Calls with what decisions about a statement hang on; asks the server for what it lacks.
     pub(super) fn with_surroundings<T>(
         &mut self,
+        statement: &Statement,
         params: &[u32],
         call: impl FnOnce(&Surroundings<'_>) -> Result<T, Ask>,
     ) -> Option<T> {
+        if self.needs_private_catalog(statement) {
+            self.ask_catalog();
+            return None;
+        }
         let catalog = self.catalog();
         let encoding = self.encoding_name();
         let encoding = encoding.as_ref();
