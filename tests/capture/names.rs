@@ -214,3 +214,39 @@ fn temporary_relations_that_lead_to_replicated_tables() {
         assert_eq!(node.journal().len(), 0);
     });
 }
+
+#[test]
+fn a_name_that_cannot_be_asked_for_fails_what_names_it_and_nothing_else() {
+    use crate::common::msg::{bind, execute, parse, sync};
+    on_both("create table t (id int primary key, v text)", |node| {
+        let mut holder = node.direct();
+        let one = |sql: &str| [parse("", sql, &[]), bind("", "", &[]), execute("", 0)].concat();
+        for way in ["simple", "several", "parts", "block", "extended", "pipelined", "prepared", "prepared in a block"] {
+            let mut c = node.client(); // that has asked for no name yet
+            c.ok("set lock_timeout = '50ms'");
+            c.send(&[parse("s", "insert into t values (1, random()::text)", &[]), sync()]);
+            if way.contains("block") {
+                c.ok("begin");
+            }
+            holder.ok("begin; lock table pg_catalog.pg_class in access exclusive mode");
+            let insert = "insert into t values (1, random()::text)";
+            let answer = match way {
+                "several" => c.run(format!("select 1; {insert}; select 2")),
+                "parts" => c.run(format!("begin; {insert}; commit")),
+                "extended" => c.send(&[one(insert), sync()]),
+                "pipelined" => c.send(&[one(insert), one("select 2"), sync()]),
+                "prepared" | "prepared in a block" => c.send(&[bind("", "s", &[]), execute("", 0), sync()]),
+                _ => c.run(insert),
+            };
+            holder.ok("rollback");
+            assert_eq!(answer.failure().map(|f| f.state).as_deref(), Some("55P03"), "{way}: {answer:?}");
+            assert_eq!(answer.shape().matches(['E', 'C']).count(), answer.tags().len() + 1, "{way}: {answer:?}");
+            assert_eq!(answer.status(), if way.contains("block") { 'E' } else { 'I' }, "{way}");
+            c.run("rollback");
+            assert_eq!(c.ok("select count(*) from t").value(), "0", "{way}");
+            c.ok(insert);
+            assert_eq!(c.ok("delete from t").tags(), ["DELETE 1"], "{way}");
+        }
+        node.assert_replays();
+    });
+}

@@ -1,9 +1,9 @@
 //! What the server answers, shown to the client as answers to what it asked.
 
-use crate::session::machine::{Reply, Status};
+use crate::session::machine::{Reply, RequestId, Status};
 use crate::sql::Effect;
 use crate::wire::frame::{BadFrame, Frame};
-use crate::wire::message::{back, put_frame};
+use crate::wire::message::{back, front, put_frame};
 
 use super::acked::Held;
 use super::assemble::{HEADER, Piece};
@@ -210,7 +210,7 @@ impl Engine {
         self.catalog_committed();
     }
 
-    fn special(&mut self, id: crate::session::machine::RequestId, special: Special, tag: u8, body: &[u8]) -> Shown {
+    fn special(&mut self, id: RequestId, special: Special, tag: u8, body: &[u8]) -> Shown {
         match special {
             Special::Own(own) => self.own(id, own, tag, body),
             Special::Step(template) => match tag {
@@ -319,7 +319,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn put_back_special(&mut self, id: crate::session::machine::RequestId, special: Special) {
+    pub(super) fn put_back_special(&mut self, id: RequestId, special: Special) {
         self.specials.push_front((id, special));
     }
 
@@ -340,22 +340,33 @@ impl Engine {
         if self.committing || self.wrapped {
             self.rollback_due = true;
         }
+        let query_waits = self.segments.is_empty() && self.waiting && self.backlog.first() == Some(&front::QUERY);
         self.pending.clear();
         self.unmake_sql_twins();
         self.withheld.clear();
         self.segments.clear();
+        self.next = Next::Client;
+        // In the extended protocol the client's own Sync comes; what a query has failed at is over with one of ours.
         if self.machine.is_skipping() && !self.client_unsynced {
             self.send(Special::ErrorSync, crate::wire::extended::put_sync);
-            if self.waiting && self.backlog.first() == Some(&crate::wire::message::front::QUERY) {
-                self.drop_query = true;
-            }
+        } else if let Some(sync) = self.hidden_sync() {
+            *sync = Special::ErrorSync;
+        } else {
+            return;
         }
-        self.next = Next::Client;
+        self.drop_query |= query_waits;
+    }
+
+    /// That Sync, if it is on its way behind a question and its answer is the next.
+    fn hidden_sync(&mut self) -> Option<&mut Special> {
+        let (next, _) = self.machine.outstanding().next()?;
+        let (_, special) = self.specials.iter_mut().find(|(id, _)| *id == next)?;
+        matches!(special, Special::HiddenSync).then_some(special)
     }
 
     // === our own ===
 
-    fn own(&mut self, id: crate::session::machine::RequestId, mut own: Own, tag: u8, body: &[u8]) -> Shown {
+    fn own(&mut self, id: RequestId, mut own: Own, tag: u8, body: &[u8]) -> Shown {
         match (&own, tag) {
             (Own::Commit, back::COMMAND_COMPLETE) => {
                 // Notifications come behind it.
@@ -419,13 +430,7 @@ impl Engine {
 
     // === simple queries ===
 
-    fn query_reply(
-        &mut self,
-        id: crate::session::machine::RequestId,
-        mut query: Box<QueryRun>,
-        tag: u8,
-        body: &[u8],
-    ) -> Shown {
+    fn query_reply(&mut self, id: RequestId, mut query: Box<QueryRun>, tag: u8, body: &[u8]) -> Shown {
         if tag == back::READY {
             return self.query_ready(&query);
         }
