@@ -184,7 +184,7 @@ fn bytes_that_are_no_messages_end_one_console_only() {
         let mut stream = TcpStream::connect(("127.0.0.1", proxy.console_port())).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("set a time limit");
         stream.write_all(bytes).expect("send");
-        stream.shutdown(std::net::Shutdown::Write).expect("no more");
+        let _ = stream.shutdown(std::net::Shutdown::Write); // fails where the console was quicker
         let mut answer = Vec::new();
         // An end or a reset, as it likes; but an end.
         if let Err(e) = stream.read_to_end(&mut answer) {
