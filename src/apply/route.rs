@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Conflict, Delivery, NodeName, OnError, ResolveBy, TableName, TableRule, Triggers};
+use crate::config::{Conflict, Delivery, NodeName, OnError, TableName, TableRule, Triggers};
 
 /// The rules as they concern one peer.
 #[derive(Clone, Debug)]
@@ -53,10 +53,10 @@ impl Route {
     pub fn goes_by_time(&self) -> Option<Timed> {
         let goes_there = |rule: &&TableRule| rule.peers.as_ref().is_none_or(|peers| peers.contains(&self.peer));
         let times = self.rules.iter().filter(goes_there).filter_map(TableRule::settles).filter_map(|conflict| {
-            match (&conflict.by, &conflict.prefer) {
-                (ResolveBy::CommitTime, _) => Some(Timed::Always),
-                (ResolveBy::Column(_), Some(_)) => Some(Timed::InTies),
-                (ResolveBy::Column(_), None) => None,
+            match (conflict.by.column(), &conflict.prefer) {
+                (None, _) => Some(Timed::Always),
+                (Some(_), Some(_)) => Some(Timed::InTies),
+                (Some(_), None) => None,
             }
         });
         times.max()

@@ -8,7 +8,7 @@ use super::route::Destination;
 use super::session::{base, text_array};
 use super::shape::{TEXT, TEXT_ARRAY};
 use super::text::{BadText, renamed};
-use crate::config::{Conflict, Resolve, ResolveBy};
+use crate::config::{Conflict, Resolve};
 use crate::journal::entry::{Extra, Head, Lane, Text};
 use crate::sql::quote;
 
@@ -62,7 +62,7 @@ impl Applier {
 
     /// Takes note of a TRUNCATE; where rows are filtered, it is a DELETE of those that travel.
     pub(super) fn truncate(&mut self, to: &Destination, head: &Head, text: &Text) -> Result<(), ApplyError> {
-        if let Some(conflict) = to.conflict.as_ref().filter(|conflict| conflict.by == ResolveBy::CommitTime) {
+        if let Some(conflict) = to.conflict.as_ref().filter(|conflict| conflict.by.column().is_none()) {
             return self.empty_by_versions(to, conflict);
         }
         if head.extra != Extra::None || to.filter.is_some() {

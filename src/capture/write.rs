@@ -67,7 +67,7 @@ pub struct Write {
     pub late: bool,
     /// Deferrable constraints must be checked before the journal is written.
     pub deferrable: bool,
-    /// Statements to run before it, in its block (`LOCK TABLE …`).
+    /// Statements to run before it, in its transaction (`LOCK TABLE …`).
     pub before: Vec<String>,
     /// Right only where the statement takes a fresh snapshot: READ COMMITTED, or first in its block.
     pub fresh_snapshot: bool,

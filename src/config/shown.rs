@@ -173,6 +173,7 @@ impl Conflict {
         if matches!(self.resolve, Resolve::Last | Resolve::First) {
             text.push_str(&match &self.by {
                 ResolveBy::CommitTime => " by commit time".to_owned(),
+                ResolveBy::StatementTime => " by statement time".to_owned(),
                 ResolveBy::Column(column) => format!(" by column {column}"),
             });
         }

@@ -156,6 +156,8 @@ pub struct Conflict {
 pub enum ResolveBy {
     /// The time of its commit.
     CommitTime,
+    /// The time when the last statement of its transaction began that wrote by such a rule.
+    StatementTime,
     /// The value of this column.
     Column(String),
 }
@@ -412,20 +414,29 @@ fn read_delivery(s: &mut Section<'_>) -> Delivery {
     }
 }
 
+impl ResolveBy {
+    /// None where versions go by a time that the server keeps.
+    #[must_use]
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Column(name) => Some(name),
+            Self::CommitTime | Self::StatementTime => None,
+        }
+    }
+}
+
 impl Conflict {
     fn read(mut s: Section<'_>, names: &Names) -> Option<Self> {
         let resolve = s.require("resolve", "which version stays: last, first, error or node");
         let resolve = resolve.and_then(|_| s.choice("resolve"));
         let by = s.parse("by", |text| match text.split_once(':') {
             _ if text == "commit_time" => Ok(ResolveBy::CommitTime),
-            _ if text == "statement_time" => Err(Complaint::new(
-                "no server keeps the time of the statement with a row; a column can: `column:NAME`, or take `commit_time`",
-            )),
+            _ if text == "statement_time" => Ok(ResolveBy::StatementTime),
             Some(("column", name)) if !name.is_empty() => Ok(ResolveBy::Column(name.to_owned())),
             _ => Err(Complaint::new(format!(
-                "`{text}` is not allowed here; it takes `commit_time` or `column:NAME`"
+                "`{text}` is not allowed here; it takes `commit_time`, `statement_time` or `column:NAME`"
             ))
-            .suggest(nearest(text, ["commit_time"]))),
+            .suggest(nearest(text, ["commit_time", "statement_time"]))),
         });
         let prefer = s.take("prefer").map(|item| {
             s.reading().parse(&item, |text| match &names.node {
@@ -437,10 +448,10 @@ impl Conflict {
             if prefer.is_none() {
                 s.missing("prefer", "resolve = \"node\" needs the node whose version stays");
             }
-            if matches!(by, Some(ResolveBy::Column(_))) {
+            if by.as_ref().is_some_and(|by| by.column().is_some()) {
                 s.object(
                     "by",
-                    Complaint::new("resolve = \"node\" goes by `commit_time` where neither version is that node's"),
+                    Complaint::new("resolve = \"node\" goes by a time where neither version is that node's"),
                 );
             }
         }

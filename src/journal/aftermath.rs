@@ -102,16 +102,28 @@ async fn session(o: &AftermathOptions) -> Result<std::convert::Infallible, Troub
     }
     let pid: i32 = client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await?.try_get(0)?;
     let appender = Appender::new(o.key.clone(), o.author.clone(), pid.cast_unsigned());
+    let times = client.query_one("SELECT pg_catalog.current_setting('track_commit_timestamp') = 'on'", &[]).await?;
+    let keeps_times: bool = times.try_get(0)?;
     let mut care = Instant::now();
     loop {
+        if keeps_times {
+            complete(&client).await?;
+        }
         if care <= Instant::now() {
-            forget(&client, o).await?;
+            forget(&client, o, keeps_times).await?;
             care = Instant::now() + CARE;
         }
         if send(&client, &appender, o).await? < MANY {
             sleep(LOOK).await;
         }
     }
+}
+
+/// Says of statements whose times count when their transactions were committed.
+async fn complete(client: &Client) -> Result<(), Trouble> {
+    let sql = "UPDATE pgcanon.statement_time SET committed = pg_catalog.pg_xact_commit_timestamp(xid) \
+        WHERE committed IS NULL AND pg_catalog.pg_xact_commit_timestamp(xid) IS NOT NULL";
+    client.batch_execute(sql).await.map_err(Trouble::from)
 }
 
 /// Journals versions that have won, each in a transaction of its own, as it has a time of its own. How many there were.
@@ -138,9 +150,9 @@ async fn send(client: &Client, appender: &Appender, o: &AftermathOptions) -> Res
     Ok(i64::try_from(rows.len()).unwrap_or(MANY))
 }
 
-/// Forgets decisions that are old, and deletions that nobody can overlook any more: old, while all peers are there to send what
-/// is older; or beaten by another one of their key.
-async fn forget(client: &Client, o: &AftermathOptions) -> Result<(), Trouble> {
+/// Forgets decisions that are old, and deletions and times that nobody can overlook any more: old, while all peers are there to
+/// send what is older; or, of deletions, beaten by another one of their key.
+async fn forget(client: &Client, o: &AftermathOptions, keeps_times: bool) -> Result<(), Trouble> {
     let sql = format!(
         "DELETE FROM pgcanon.conflict WHERE decided < pg_catalog.now() - '{RECORDS}'::interval; \
          DELETE FROM pgcanon.conflict WHERE id IN (SELECT id FROM pgcanon.conflict \
@@ -148,20 +160,28 @@ async fn forget(client: &Client, o: &AftermathOptions) -> Result<(), Trouble> {
          DELETE FROM pgcanon.echo WHERE sent IS NOT NULL AND made < pg_catalog.now() - '{SENT}'::interval"
     );
     client.batch_execute(&sql).await?;
-    let sql = "DELETE FROM pgcanon.tombstone WHERE deleted < pg_catalog.now() - pg_catalog.make_interval(secs => $1) \
-        AND NOT EXISTS (SELECT FROM pg_catalog.unnest($2::text[]) AS p(name) WHERE NOT EXISTS ( \
-            SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = pg_catalog.current_database() \
-            AND a.application_name = 'pgcanon:' || p.name \
-            AND a.backend_start < pg_catalog.now() - pg_catalog.make_interval(secs => $1 / 2)))";
-    client.execute(sql, &[&o.retain.as_secs_f64(), &o.peers]).await?;
-    forget_beaten(client).await
+    for old in [
+        "pgcanon.tombstone WHERE deleted",
+        // What has not been sent yet is told as of then, whenever that may be.
+        "pgcanon.statement_time AS s WHERE NOT EXISTS (SELECT FROM pgcanon.error_queue AS q WHERE q.xid::text::xid8::xid = s.xid) \
+            AND (pgcanon.whole(s.xid) >= (SELECT pg_catalog.min(j.xid) FROM pgcanon.journal AS j)) IS NOT TRUE AND made",
+    ] {
+        let sql = format!(
+            "DELETE FROM {old} < pg_catalog.now() - pg_catalog.make_interval(secs => $1) \
+             AND NOT EXISTS (SELECT FROM pg_catalog.unnest($2::text[]) AS p(name) WHERE NOT EXISTS ( \
+                SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = pg_catalog.current_database() \
+                AND a.application_name = 'pgcanon:' || p.name \
+                AND a.backend_start < pg_catalog.now() - pg_catalog.make_interval(secs => $1 / 2)))"
+        );
+        client.execute(&sql, &[&o.retain.as_secs_f64(), &o.peers]).await?;
+    }
+    forget_beaten(client, keeps_times).await
 }
 
 /// Every change of a row looks at all deletions of its key. Of those that one node made of it, the last one is as strong as all,
 /// or, where a column tells versions apart, that of the highest number.
-async fn forget_beaten(client: &Client) -> Result<(), Trouble> {
-    let times = client.query_one("SELECT pg_catalog.current_setting('track_commit_timestamp') = 'on'", &[]).await?;
-    let version = if times.try_get(0)? { "pgcanon.version(d.xmin, '')" } else { "(SELECT d.deleted, '')" };
+async fn forget_beaten(client: &Client, keeps_times: bool) -> Result<(), Trouble> {
+    let version = if keeps_times { "pgcanon.version(d.xmin, '')" } else { "(SELECT d.deleted, '')" };
     // Few keys are deleted again and again; an applier that is at one of them is not waited for.
     let sql = format!(
         "WITH often AS ( \

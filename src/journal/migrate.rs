@@ -16,6 +16,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "forward", sql: include_str!("schema/0002_forward.sql") },
     Migration { version: 3, name: "conflicts", sql: include_str!("schema/0003_conflicts.sql") },
     Migration { version: 4, name: "sequences", sql: include_str!("schema/0004_sequences.sql") },
+    Migration { version: 5, name: "statement_time", sql: include_str!("schema/0005_statement_time.sql") },
 ];
 
 /// Every table of the schema, each after those that reference it: what `init --drop` removes.
@@ -33,6 +34,7 @@ pub const TABLES: &[&str] = &[
     "early",
     "echo",
     "sequence",
+    "statement_time",
 ];
 
 /// Its views.
@@ -49,6 +51,7 @@ pub const FUNCTIONS: &[&str] = &[
     "tell(bytea, bytea, text, text, bytea, int8, xid)",
     "whole(xid)",
     "lock_key(bytea)",
+    "time_of(xid, timestamptz)",
 ];
 
 /// The version that this program works with.

@@ -23,11 +23,11 @@ fn a_superuser_makes_all_of_it_and_a_second_run_finds_nothing_to_do(cluster: &Cl
     assert_eq!(
         cluster.psql(TABLES),
         "applied:r conflict:r early:r echo:r error_queue:r journal:p journal_0:r journal_1:r journal_2:r meta:r migration:r peer:r \
-         progress:r sequence:r tick:r tombstone:r"
+         progress:r sequence:r statement_time:r tick:r tombstone:r"
     );
     assert_eq!(
         cluster.psql("select version, name from pgcanon.migration order by 1"),
-        "1|base\n2|forward\n3|conflicts\n4|sequences"
+        "1|base\n2|forward\n3|conflicts\n4|sequences\n5|statement_time"
     );
     assert_eq!(cluster.psql("select length(value) from pgcanon.meta where key = 'cluster_key'"), "64");
     assert_eq!(cluster.psql("select value from pgcanon.meta where key = 'slot'"), "0");

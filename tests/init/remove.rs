@@ -37,11 +37,11 @@ fn what_others_built_on_it_keeps_all_of_it(cluster: &Cluster) {
     let said = site.init(&["--drop"]).code(1);
     assert!(said.contains("view public.queued depends on table pgcanon.error_queue"), "{said}");
     assert!(said.contains("nothing was changed"), "{said}");
-    assert_eq!(cluster.psql("select count(*) from pgcanon.migration"), "4");
+    assert_eq!(cluster.psql("select count(*) from pgcanon.migration"), "5");
     cluster.psql("drop view queued; create table pgcanon.mine ()");
     let said = site.init(&["--drop"]).code(1);
     assert!(said.contains("table pgcanon.mine depends on schema pgcanon"), "{said}");
-    assert_eq!(cluster.psql("select count(*) from pgcanon.migration"), "4");
+    assert_eq!(cluster.psql("select count(*) from pgcanon.migration"), "5");
 }
 
 fn roles_that_another_database_uses_stay_until_it_is_the_last(cluster: &Cluster) {
@@ -55,7 +55,7 @@ fn roles_that_another_database_uses_stay_until_it_is_the_last(cluster: &Cluster)
     assert!(said.contains("note    role pgcanon_apply: kept"), "{said}");
     assert!(said.contains("in database two"), "{said}");
     assert_eq!(roles(), "2");
-    assert_eq!(sql(cluster, "two", "postgres", "select count(*) from pgcanon.migration").as_deref(), Ok("4"));
+    assert_eq!(sql(cluster, "two", "postgres", "select count(*) from pgcanon.migration").as_deref(), Ok("5"));
     two.init(&["--drop"]).code(0);
     assert_eq!(roles(), "0");
 }

@@ -36,6 +36,8 @@ fn applications_append_to_the_journal_and_nothing_else(cluster: &Cluster) {
     assert_eq!(nobody("insert into pgcanon.journal (slot, meta, data) values (1, 'm', 'd')").as_deref(), Ok(""));
     let row = "select j.tableoid::regclass, xid > '3', lsn > '0/0', pid > 0, meta, data from pgcanon.journal j";
     assert_eq!(cluster.psql(row), "pgcanon.journal_1|t|t|t|\\x6d|\\x64");
+    assert_eq!(nobody("insert into pgcanon.statement_time default values").as_deref(), Ok(""));
+    assert_eq!(cluster.psql("select at < clock_timestamp(), committed is null from pgcanon.statement_time"), "t|t");
     for forbidden in [
         "select 1 from pgcanon.journal",
         "insert into pgcanon.journal (slot, meta, data) values (1, 'm', 'd') returning xid",
@@ -51,6 +53,9 @@ fn applications_append_to_the_journal_and_nothing_else(cluster: &Cluster) {
         "select 1 from pgcanon.tick",
         "select 1 from pgcanon.error_queue",
         "select 1 from pgcanon.tombstone",
+        "select 1 from pgcanon.statement_time",
+        "insert into pgcanon.statement_time (xid) values ('5')",
+        "insert into pgcanon.statement_time (at) values (now())",
         "select 1 from pgcanon.conflict",
         "select 1 from pgcanon.migration",
         "insert into pgcanon.progress values ('a', 1, 1, 1, 1)",

@@ -17,8 +17,8 @@ const TABLE: &str =
 const LAST: &str = "{ resolve = \"last\" }";
 
 /// Nodes that remember for so long what they must.
-fn mesh_that_retains(nodes: &[&'static str], seconds: u64) -> Mesh {
-    let rules = format!("[[table]]\nname = \"public.mm\"\nconflict = {LAST}\n[[table]]\nname = \"public.other\"\n");
+fn mesh_that_retains(nodes: &[&'static str], seconds: u64, conflict: &str) -> Mesh {
+    let rules = format!("[[table]]\nname = \"public.mm\"\nconflict = {conflict}\n[[table]]\nname = \"public.other\"\n");
     let own = format!("retain = \"{seconds}s\"");
     let member = |name: &&'static str| Member::new(name, server(Pg::V15, letter(name)), TABLE, &rules).own(&own);
     Mesh::start(nodes.iter().map(member).collect())
@@ -69,7 +69,7 @@ fn decisions_do_not_pile_up() {
 
 #[test]
 fn deletions_are_forgotten_in_time_but_while_a_peer_is_away() {
-    let mut mesh = mesh_that_retains(&NODES[..2], 1);
+    let mut mesh = mesh_that_retains(&NODES[..2], 1, LAST);
     let mut a = mesh.client("a");
     a.ok("insert into mm select i, 'old' from generate_series(1, 9) i");
     mesh.client("b").ok("insert into other values (1, 'both are there')");
@@ -84,6 +84,31 @@ fn deletions_are_forgotten_in_time_but_while_a_peer_is_away() {
     mesh.restart("b");
     eventually("all to be forgotten", || (graves(&mesh, "a") + graves(&mesh, "b") == 0).then_some(()));
     assert_eq!(equal(&mesh), "");
+}
+
+#[test]
+fn times_of_statements_are_forgotten_when_their_changes_and_all_that_is_older_have_come() {
+    let mut mesh = mesh_that_retains(&NODES[..2], 1, "{ resolve = \"last\", by = \"statement_time\" }");
+    let mut a = mesh.client("a");
+    let times = |mesh: &Mesh| mesh.node("a").sql("select count(*) from pgcanon.statement_time");
+    a.ok("insert into mm select i, 'old' from generate_series(1, 9) i");
+    mesh.client("b").ok("insert into other values (1, 'both are there')");
+    equal(&mesh);
+    looked_again(&mesh, "a");
+    assert_eq!(times(&mesh), "1", "it is in the journal yet");
+    // As when it is trimmed.
+    mesh.node("a").sql("delete from pgcanon.journal");
+    eventually("it to be forgotten", || (times(&mesh) == "0").then_some(()));
+    mesh.node("b").proxy.signal(Signal::KILL);
+    mesh.node("b").proxy.wait_exit();
+    a.ok("update mm set info = 'new' where id = 1");
+    a.ok("update mm set info = 'new' where id = 2");
+    looked_again(&mesh, "a");
+    assert_eq!(times(&mesh), "2", "b may have changed one of them before");
+    mesh.restart("b");
+    equal(&mesh);
+    mesh.node("a").sql("delete from pgcanon.journal");
+    eventually("both to be forgotten", || (times(&mesh) == "0").then_some(()));
 }
 
 /// Writes for so long, about 30 times a second on each node. How many keys it has freed.
@@ -120,7 +145,7 @@ fn write(mesh: &Mesh, rng: &Rng, until: Instant) -> u64 {
 #[test]
 fn what_is_remembered_does_not_grow_with_time() {
     let seconds = std::env::var("BOUNDED_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(30);
-    let mesh = mesh_that_retains(&NODES, seconds / 30);
+    let mesh = mesh_that_retains(&NODES, seconds / 30, LAST);
     let rng = Rng::new(seed("bounded"));
     mesh.client("a").ok("insert into mm select i, 'old', 0 from generate_series(0, 499) i");
     equal(&mesh);

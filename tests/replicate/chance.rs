@@ -102,6 +102,7 @@ fn phase(mesh: &Mesh, rng: &mut Rng, number: u64, until: Instant, victim: Option
 }
 
 const LAST: &str = "{ resolve = \"last\", prefer = \"b\" }";
+const STATEMENT: &str = "{ resolve = \"last\", by = \"statement_time\" }";
 const FIRST: &str = "{ resolve = \"first\" }";
 const NODE: &str = "{ resolve = \"node\", prefer = \"c\" }";
 const COLUMN: &str = "{ resolve = \"last\", by = \"column:n\" }";
@@ -109,6 +110,11 @@ const COLUMN: &str = "{ resolve = \"last\", by = \"column:n\" }";
 #[test]
 fn the_last_commit_by_chance() {
     by_chance(LAST);
+}
+
+#[test]
+fn the_last_statement_by_chance() {
+    by_chance(STATEMENT);
 }
 
 #[test]

@@ -256,6 +256,7 @@ fn run(mesh: &Mesh, model: &Model, conflict: &str, backwards: bool) {
 }
 
 const LAST: &str = "{ resolve = \"last\", by = \"commit_time\" }";
+const STATEMENT: &str = "{ resolve = \"last\", by = \"statement_time\" }";
 const FIRST: &str = "{ resolve = \"first\" }";
 const NODE: &str = "{ resolve = \"node\", prefer = \"b\" }";
 const COLUMN: &str = "{ resolve = \"last\", by = \"column:n\" }";
@@ -263,6 +264,11 @@ const COLUMN: &str = "{ resolve = \"last\", by = \"column:n\" }";
 #[test]
 fn the_last_commit() {
     converges(&["a", "b"], LAST, false, 3);
+}
+
+#[test]
+fn the_last_statement() {
+    converges(&["a", "b"], STATEMENT, false, 3);
 }
 
 #[test]
@@ -319,6 +325,11 @@ fn partitioned(conflict: &str, backwards: bool) {
 #[test]
 fn keys_that_change_and_the_last_commit() {
     moving(LAST, false);
+}
+
+#[test]
+fn keys_that_change_and_the_last_statement() {
+    moving(STATEMENT, false);
 }
 
 #[test]

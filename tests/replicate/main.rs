@@ -22,4 +22,5 @@ mod queue;
 mod rules;
 mod security;
 mod settle;
+mod statements;
 mod values;

@@ -15,7 +15,7 @@ use super::error::{ApplyError, Rejection};
 use super::line::{Expect, Param};
 use super::route::Destination;
 use super::shape::{Act, Input, Make, Shape, Statement};
-use crate::config::{Conflict, NodeName, ResolveBy};
+use crate::config::{Conflict, NodeName};
 use crate::journal::codec::EncodeError;
 use crate::journal::entry::{Extra, Head};
 use crate::journal::image::Image;
@@ -55,10 +55,10 @@ impl Settled {
         ground: &Ground<'_>,
         mut ids: impl FnMut() -> u32,
     ) -> Result<Self, String> {
-        let number = match &ground.conflict.by {
-            ResolveBy::CommitTime => None,
-            ResolveBy::Column(name) => {
-                let at = head.columns.iter().position(|column| column.name == *name);
+        let number = match ground.conflict.by.column() {
+            None => None,
+            Some(name) => {
+                let at = head.columns.iter().position(|column| column.name == name);
                 let at = at.ok_or_else(|| format!("column \"{name}\" of the rule's conflict does not travel"))?;
                 if !make.types.get(at).is_some_and(|t| NUMBERS.contains(&t.oid)) {
                     return Err(format!("column \"{name}\" of the rule's conflict is no integer, date or time"));

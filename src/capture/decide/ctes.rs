@@ -77,6 +77,7 @@ impl<'a> Case<'a> {
             late: all().any(|o| o.relation.late || o.root.late),
             deferrable: all().any(|o| o.relation.deferrable || o.root.deferrable),
             heads,
+            before: target::noted(all().map(|o| o.rule)),
             acked: target::acked(all().map(|o| o.rule)),
             ..self.plain(kind, first, image::head(self.s, Lane::Row, op_of(kind), first), block, Some(alone))
         }))))

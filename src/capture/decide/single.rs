@@ -172,7 +172,7 @@ impl Case<'_> {
             alone,
             late: ours.relation.late || ours.root.late,
             deferrable: ours.relation.deferrable || ours.root.deferrable,
-            before: Vec::new(),
+            before: target::noted([ours.rule]),
             fresh_snapshot: false,
             unsettles: self.unsettles,
             acked: target::acked([ours.rule]),

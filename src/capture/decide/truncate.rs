@@ -63,7 +63,7 @@ impl Case<'_> {
             alone: None,
             late: first.relation.late || emptied.iter().any(|e| e.relation.late),
             deferrable: emptied.iter().any(|e| e.relation.deferrable),
-            before: Vec::new(),
+            before: target::noted(emptied.iter().map(|e| e.rule)),
             fresh_snapshot: false,
             unsettles: self.unsettles,
             acked: target::acked(emptied.iter().map(|e| e.rule)),

@@ -15,6 +15,7 @@ const APPLY_RIGHTS: &[(&str, &str)] = &[
     ("progress", "SELECT, INSERT, UPDATE"),
     ("tick", "SELECT"),
     ("tombstone", "SELECT, INSERT, DELETE"),
+    ("statement_time", "SELECT"),
     ("echo", "SELECT, INSERT, DELETE"),
     ("conflict", "SELECT, INSERT"),
     ("applied", "SELECT, INSERT, DELETE"),

@@ -275,13 +275,13 @@ conflict = { by = "column:", prefer = "berln" }
             "24: table.rename.paris: `y` lacks its schema; did you mean `public.y`?",
             "26: table.ack_timeout: a duration is a whole number with its unit (ms, s, min, h or d), such as \"250ms\" or \
              \"10s\"; did you mean `1s`?",
-            "27: table.conflict.by: `commit-time` is not allowed here; it takes `commit_time` or \
-             `column:NAME`; did you mean `commit_time`?",
+            "27: table.conflict.by: `commit-time` is not allowed here; it takes `commit_time`, \
+             `statement_time` or `column:NAME`; did you mean `commit_time`?",
             "27: table.conflict.prefer: missing: resolve = \"node\" needs the node whose version stays",
             "27: table.conflict.rank: unknown key",
             "30: table.conflict.resolve: missing: which version stays: last, first, error or node",
-            "30: table.conflict.by: `column:` is not allowed here; it takes `commit_time` or \
-             `column:NAME`",
+            "30: table.conflict.by: `column:` is not allowed here; it takes `commit_time`, \
+             `statement_time` or `column:NAME`",
             "30: table.conflict.prefer: neither this node nor a [[peer]] is named `berln`; did you mean `berlin`?",
         ]
     );

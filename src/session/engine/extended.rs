@@ -237,9 +237,7 @@ impl Engine {
         if !in_block && !self.wrapped {
             self.wrap_extended();
         }
-        for before in &write.before {
-            self.own_execute(before.as_bytes(), &[], &[], || Own::Needed);
-        }
+        self.run_before(&write);
         self.note_write(&write);
         if let BlockForm::ThroughTemp(temp) = &write.block {
             return self.bind_through(bind, portal, prepared, write.clone(), temp);
@@ -291,6 +289,7 @@ impl Engine {
             AloneResult::Own | AloneResult::Same => (bind.results.clone(), false),
         };
         let template = Rc::new(Template { rewritten: form.text_for(self.slot()), original: prepared.sql.clone() });
+        self.run_before(write);
         let twin = self.twin(&template.rewritten.sql, &types, template.clone()).bytes();
         let bind = Bind { portal: bind.portal, statement: &twin, formats, params: values, results };
         self.send(Special::Bind(template, form.result == AloneResult::Rows), |out| bind.put(out));

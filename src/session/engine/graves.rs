@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Engine;
 use super::own::Own;
-use crate::config::{ResolveBy, TableRule};
+use crate::config::TableRule;
 use crate::journal::codec::{DecodeError, Entries};
 use crate::journal::entry::Op;
 use crate::journal::{BadImage, Entry, key_differs, row_key, row_number};
@@ -76,10 +76,7 @@ fn dig(entry: &Entry, rules: &[TableRule], graves: &mut Vec<Grave>) -> Result<()
     let mut grave = |key, number| {
         graves.push(Grave { schema: head.schema.clone(), table: head.table.clone(), key, number });
     };
-    let by = match &conflict.by {
-        ResolveBy::Column(name) => Some(name),
-        ResolveBy::CommitTime => None,
-    };
+    let by = conflict.by.column();
     if head.op == Op::Truncate {
         // Rows that are not looked at have no number.
         if by.is_none() {
@@ -97,7 +94,7 @@ fn dig(entry: &Entry, rules: &[TableRule], graves: &mut Vec<Grave>) -> Result<()
             continue;
         }
         // Of a key that is a number, too, the new one stands last.
-        let number = head.columns.iter().zip(values).rev().find(|(column, _)| by == Some(&column.name));
+        let number = head.columns.iter().zip(values).rev().find(|(column, _)| by == Some(column.name.as_str()));
         grave(row_key(&head.columns, values), number.and_then(|(_, value)| row_number(value)));
     }
     Ok(())

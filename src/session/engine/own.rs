@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use tracing::warn;
 
+use crate::capture::write::Write;
 use crate::catalog::relation::Catalog;
 use crate::catalog::scene::{self, Scene};
 use crate::sql::statement::{Kind, Statement, Verb, Written};
@@ -153,6 +154,13 @@ impl Engine {
         self.send(special(), |out| bind.put(out));
         self.send(Special::Own(own()), |out| put_execute(out, PORTAL, 0));
         self.send(special(), |out| put_close(out, b'P', PORTAL));
+    }
+
+    /// Executes what has to run before a write.
+    pub(super) fn run_before(&mut self, write: &Write) {
+        for before in &write.before {
+            self.own_execute(before.as_bytes(), &[], &[], || Own::Needed);
+        }
     }
 
     /// The twin with this text, parsed if it is not there yet.

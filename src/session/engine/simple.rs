@@ -456,6 +456,7 @@ impl Engine {
             inserted: own.inserted.iter().map(|i| Inserted { at: i.at + before.len(), ..*i }).collect(),
         };
         let template = Rc::new(self.template(rewritten, text));
+        self.run_before(&write);
         let (types, params) = alone_params(&metas);
         let parse = Parse { statement: b"", sql: &template.rewritten.sql, types };
         self.send(Special::Step(Some(template.clone())), |out| parse.put(out));

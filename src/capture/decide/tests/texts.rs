@@ -232,6 +232,31 @@ fn where_conflicts_are_settled_keys_that_change_are_noted_beside_the_journal() {
 }
 
 #[test]
+fn where_statements_count_by_their_times_each_is_noted_before_it_runs() {
+    let ruled = |by: &str| {
+        let rule = format!("[[table]]\nname = \"public.*\"\nconflict = {{ resolve = \"last\", by = \"{by}\" }}\n");
+        node().with(|n| n.catalog.rules = rules(&rule).into())
+    };
+    for sql in [
+        "update acc set bal = 1",
+        "insert into acc (id, bal) values (1, 2) on conflict (id) do update set bal = 3",
+        "delete from acc where id = 1",
+        "copy acc from stdin",
+        "truncate two, acc",
+        "with moved as (insert into acc (id, bal) values (1, 2) returning id) insert into two (a) select id from moved",
+    ] {
+        assert_eq!(
+            ruled("statement_time").write(sql).before,
+            ["INSERT INTO pgcanon.statement_time DEFAULT VALUES"],
+            "{sql}"
+        );
+        for by in ["commit_time", "column:id"] {
+            assert!(ruled(by).write(sql).before.is_empty(), "{sql}");
+        }
+    }
+}
+
+#[test]
 fn an_upsert_that_repeats_its_key_does_not_change_it() {
     let node = node();
     let upsert = "insert into {} select 1, 'x', 2 on conflict (id) do update set id = excluded.id, v = 3";
