@@ -259,8 +259,7 @@ pub struct Meaning {
     /// None: no such relation, or one that no rule concerns (a temporary table, say).
     pub oid: Option<Oid>,
     pub schema: Name,
-    /// The session's role may SELECT every column.
-    pub can_select: bool,
+    pub blind: Blind,
     /// Row-level security applies to the session's role.
     pub row_security: bool,
     /// A temporary relation by which others may be written, ruled ones perhaps.
@@ -270,7 +269,38 @@ pub struct Meaning {
 impl Meaning {
     /// There is no such relation.
     pub const NONE: Self =
-        Self { oid: None, schema: Name::EMPTY, can_select: false, row_security: false, reaches: false };
+        Self { oid: None, schema: Name::EMPTY, blind: Blind::NOWHERE, row_security: false, reaches: false };
+}
+
+/// What the session's role may do to rows that it may not read: there `RETURNING` would be refused, and the statement not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blind {
+    pub insert: bool,
+    pub update: bool,
+    pub delete: bool,
+}
+
+/// SQL for the letters that [`Blind::read`] takes, of a table `c`, whatever the session's search_path is.
+macro_rules! blind {
+    () => {
+        "CASE WHEN pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
+         AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) THEN '' ELSE pg_catalog.concat( \
+         CASE WHEN pg_catalog.has_any_column_privilege(c.oid, 'INSERT') THEN 'i' END, \
+         CASE WHEN pg_catalog.has_any_column_privilege(c.oid, 'UPDATE') THEN 'u' END, \
+         CASE WHEN pg_catalog.has_table_privilege(c.oid, 'DELETE') THEN 'd' END) END"
+    };
+}
+pub(crate) use blind;
+
+impl Blind {
+    pub const NOWHERE: Self = Self { insert: false, update: false, delete: false };
+
+    #[must_use]
+    pub fn read(letters: &[u8]) -> Self {
+        let may = |letter| letters.contains(&letter);
+        Self { insert: may(b'i'), update: may(b'u'), delete: may(b'd') }
+    }
 }
 
 /// What the session's server has to be asked about before a decision can be made.

@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::capture::decide::{Executed, Surroundings, decide, decide_execute};
 use crate::capture::lanes::Fate;
-use crate::capture::write::{Ask, Decision, Meaning, Refusal};
+use crate::capture::write::{Ask, Blind, Decision, Meaning, Refusal, blind};
 use crate::catalog::load::{CatalogError, Named, load};
 use crate::catalog::relation::{Catalog, Oid};
 use crate::catalog::scene::{self, Scene};
@@ -24,14 +24,14 @@ use crate::wire::tls::TlsError;
 const ROUNDS: usize = 8;
 
 /// What `$1` means, as the connection's `search_path` has it, and what its role may see of it.
-const RESOLVE: &str = "\
-SELECT c.oid, c.relpersistence OPERATOR(pg_catalog.=) 't', \
-       (SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace), \
-       pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a \
-           WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped \
-           AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
-       pg_catalog.row_security_active(c.oid) \
-FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)";
+const RESOLVE: &str = concat!(
+    "SELECT c.oid, c.relpersistence OPERATOR(pg_catalog.=) 't', ",
+    "(SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n ",
+    "WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace), ",
+    blind!(),
+    ", pg_catalog.row_security_active(c.oid) ",
+    "FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)"
+);
 
 /// What would become of one statement.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -178,7 +178,7 @@ impl Node {
             Meaning {
                 oid: (!temporary).then(|| Oid(row.get(0))),
                 schema: Name::from(schema),
-                can_select: row.get(3),
+                blind: Blind::read(row.get::<_, &str>(3).as_bytes()),
                 row_security: row.get(4),
                 // What is temporary is another session's.
                 reaches: false,

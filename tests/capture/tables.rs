@@ -224,5 +224,20 @@ fn a_role_of_its_own() {
     assert_eq!(failure.state, "0A000");
     assert!(failure.hint.expect("a hint").contains("GRANT SELECT ON"), "the GRANT to make");
     assert_eq!(c.fails("update acc set balance = 1 where id = 1").state, "42501"); // the server's own: WHERE reads
+    // What the role may not do at all the server refuses, too, in its own words.
+    node.sql(&format!("revoke update, delete on mine from {role}; revoke all on log from {role}"));
+    let mut c = node.client_as(&role);
+    for sql in [
+        "update mine set v = now()::text",
+        "delete from mine",
+        "insert into log values ('a', 1)",
+        "insert into log select v, 1 from (values (now()::text)) as s(v)",
+        "with gone as (delete from mine returning id) select * from gone",
+    ] {
+        let failure = c.fails(sql);
+        assert_eq!(failure.state, "42501", "{sql}: {failure:?}");
+        assert!(failure.message.starts_with("permission denied for table "), "{failure:?}");
+    }
+    assert_eq!(c.copy("copy log from stdin", &[b"b\t1\n"]).failure().expect("no right").state, "42501");
     node.assert_replays();
 }

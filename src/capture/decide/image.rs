@@ -1,5 +1,6 @@
 //! The row lane (§4.3): the one column that `RETURNING` shows more, and the head that says what it holds.
 
+use crate::capture::write::Blind;
 use crate::catalog::relation::{Column, Identity, Travels};
 use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
 use crate::sql::Name;
@@ -25,7 +26,14 @@ const MERGE_RETURNING: u32 = 170_000;
 /// What the rows of a write look like; none where nothing that travels can have changed.
 pub(super) fn rows(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>) -> Result<Option<Rows>, Why> {
     let s = case.s;
-    shown(ours, s)?;
+    let Blind { insert, update, delete } = ours.meaning.blind;
+    let blind = match kind {
+        Kind::Insert(_) => insert,
+        Kind::Update(_) => update,
+        Kind::Delete(_) => delete,
+        _ => insert || update || delete,
+    };
+    shown(ours, blind, s)?;
     let filtered = ours.rule.filter.as_ref();
     let settled = ours.rule.settles().is_some();
     let whole = ours.relation.before_row_trigger || settled || filtered.is_some();
@@ -76,19 +84,19 @@ pub(super) fn rows(kind: &Kind, case: &Case<'_>, ours: &Ours<'_>) -> Result<Opti
 
 /// What the rows look like that are copied into a table, which is called `of`.
 pub(super) fn copied(of: &str, ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<Rows, Why> {
-    shown(ours, s)?;
+    shown(ours, ours.meaning.blind.insert, s)?;
     if ours.rule.settles().is_some() {
         keyed(ours)?;
     }
     Ok(Plan { op: Op::Insert, columns: others(ours, true), rekeyed: false }.rows(of, None, ours, s))
 }
 
-/// Whether `RETURNING` may show the rows at all.
-fn shown(ours: &Ours<'_>, s: &Surroundings<'_>) -> Result<(), Why> {
+/// Whether `RETURNING` may show the rows at all; `blind` where the role may not read what it may write.
+fn shown(ours: &Ours<'_>, blind: bool, s: &Surroundings<'_>) -> Result<(), Why> {
     if ours.meaning.row_security {
         return Err(Why::RowSecurity);
     }
-    if !ours.meaning.can_select {
+    if blind {
         return Err(Why::Privilege);
     }
     match &ours.rule.filter {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::capture::write::Meaning;
+use crate::capture::write::{Blind, Meaning, blind};
 use crate::catalog::relation::Oid;
 use crate::catalog::scene::Scene;
 use crate::sql::Name;
@@ -18,10 +18,8 @@ macro_rules! ask {
             "SELECT c.oid::pg_catalog.int8::pg_catalog.text, c.relpersistence::pg_catalog.text, ",
             "(SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_namespace n ",
             "WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace), ",
-            "(pg_catalog.has_table_privilege(c.oid, 'SELECT') OR NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a ",
-            "WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped ",
-            "AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')))::pg_catalog.text, ",
-            "pg_catalog.row_security_active(c.oid)::pg_catalog.text, ",
+            blind!(),
+            ", pg_catalog.row_security_active(c.oid)::pg_catalog.text, ",
             // Rules (a view's own is one) that name what is no temporary table, and triggers.
             "(c.relpersistence OPERATOR(pg_catalog.=) 't' AND (EXISTS (SELECT FROM pg_catalog.pg_trigger t ",
             "WHERE t.tgrelid OPERATOR(pg_catalog.=) c.oid AND NOT t.tgisinternal) ",
@@ -76,7 +74,7 @@ impl Names {
         let count = reader.u16()?;
         let values = (0..count).map(|_| reader.value()).collect::<Option<Vec<_>>>()?;
         let values = values.into_iter().collect::<Option<Vec<_>>>()?;
-        let [oid, persistence, schema, can_select, row_security, reaches] = values.as_slice() else { return None };
+        let [oid, persistence, schema, blind, row_security, reaches] = values.as_slice() else { return None };
         let oid = std::str::from_utf8(oid).ok()?.parse().ok()?;
         let temporary = *persistence == b"t";
         self.known.insert(
@@ -84,7 +82,7 @@ impl Names {
             Meaning {
                 oid: (!temporary).then_some(Oid(oid)),
                 schema: Name::from_bytes(schema),
-                can_select: *can_select == b"true",
+                blind: Blind::read(blind),
                 row_security: *row_security == b"true",
                 reaches: *reaches == b"true",
             },

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::{Executed, Surroundings, decide, decide_execute};
-use crate::capture::write::{Ask, Decision, Meaning, Refusal, Write};
+use crate::capture::write::{Ask, Blind, Decision, Meaning, Refusal, Write};
 use crate::catalog::relation::{
     Catalog, Column, Functions, Identity, Moments, Oid, Relation, RelationKind, Travels, TypeSort, Unique, Volatility,
     WritingFunction,
@@ -23,7 +23,7 @@ use crate::sql::{LexOptions, Name};
 /// A node and a session on it.
 struct Node {
     catalog: Catalog,
-    can_select: bool,
+    blind: Blind,
     row_security: bool,
     encoding: &'static str,
     conforming: bool,
@@ -164,7 +164,7 @@ fn node() -> Node {
     Node {
         catalog,
 
-        can_select: true,
+        blind: Blind::NOWHERE,
         row_security: false,
         encoding: "UTF8",
         conforming: true,
@@ -195,7 +195,7 @@ impl Node {
         let oid = found.into_iter().find(in_schema).copied().filter(|_| !self.shadowed);
         let schema = Name::from("public");
         let reaches = self.shadowed && written.name == Name::from("seen");
-        let known = Meaning { oid, schema, can_select: self.can_select, row_security: self.row_security, reaches };
+        let known = Meaning { oid, schema, blind: self.blind, row_security: self.row_security, reaches };
         self.asked.then_some(known)
     }
 
