@@ -180,6 +180,11 @@ impl TableRule {
     pub fn settles(&self) -> Option<&Conflict> {
         self.conflict.as_ref().filter(|conflict| conflict.resolve != Resolve::Error)
     }
+
+    /// Whether they are by the times of statements.
+    pub fn goes_by_statements(&self) -> bool {
+        self.settles().is_some_and(|conflict| conflict.by == ResolveBy::StatementTime)
+    }
 }
 
 // === names ===

@@ -15,6 +15,7 @@ use super::key::Key;
 use super::meta::{Appender, Author};
 use super::ticker::Waker;
 use crate::catalog::{ControlError, ControlSettings, Wanted, server_words};
+use crate::config::TableRule;
 
 /// One proxy of a node does it: the advisory lock ("pgca" and 3) among the database's own.
 const LOCK: &str = "1885823841, 3";
@@ -106,7 +107,7 @@ async fn session(o: &AftermathOptions) -> Result<std::convert::Infallible, Troub
     let keeps_times: bool = times.try_get(0)?;
     let mut care = Instant::now();
     loop {
-        if keeps_times {
+        if keeps_times && o.wanted.borrow().rules.iter().any(TableRule::goes_by_statements) {
             complete(&client).await?;
         }
         if care <= Instant::now() {

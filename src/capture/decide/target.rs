@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::capture::write::{Acked, Ask, Meaning};
 use crate::catalog::relation::{Oid, Relation};
 use crate::catalog::scene::Scene;
-use crate::config::{Delivery, ResolveBy, TableRule};
+use crate::config::{Delivery, TableRule};
 use crate::sql::Name;
 use crate::sql::statement::{Target, Written};
 
@@ -155,8 +155,6 @@ pub(super) fn acked<'a>(rules: impl IntoIterator<Item = &'a TableRule>) -> Vec<A
 
 /// What notes when a statement began, where conflicts go by that.
 pub(super) fn noted<'a>(rules: impl IntoIterator<Item = &'a TableRule>) -> Vec<String> {
-    let goes_by_it = |rule: &TableRule| rule.settles().is_some_and(|conflict| conflict.by == ResolveBy::StatementTime);
-    let note =
-        rules.into_iter().any(goes_by_it).then(|| "INSERT INTO pgcanon.statement_time DEFAULT VALUES".to_owned());
-    note.into_iter().collect()
+    let note = || "INSERT INTO pgcanon.statement_time DEFAULT VALUES".to_owned();
+    rules.into_iter().any(TableRule::goes_by_statements).then(note).into_iter().collect()
 }
