@@ -101,11 +101,12 @@ impl Applier {
         self.encode("UTF8")?;
         let types = self.types(head).await?;
         let own = self.own_columns(to).await?;
-        let peer = self.route().peer().clone();
+        let (peer, bringer) = (self.route().peer().clone(), self.origin().clone());
         let ground = match &to.conflict {
             Some(conflict) => {
                 let (partitioned, rivals) = (self.is_partitioned(to).await?, self.rivals(to).await?);
-                Some(Ground { conflict, peer: &peer, keeps_times: self.keeps_times(), partitioned, rivals })
+                let keeps_times = self.keeps_times();
+                Some(Ground { conflict, peer: &peer, bringer: &bringer, keeps_times, partitioned, rivals })
             }
             None => None,
         };

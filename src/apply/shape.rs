@@ -102,7 +102,7 @@ struct Extras {
 impl Extras {
     fn of(extra: Extra) -> Self {
         let (action, filter) = match extra {
-            Extra::None | Extra::Version => (None, None),
+            Extra::None | Extra::Version | Extra::Told => (None, None),
             Extra::Filter => (None, Some(0)),
             Extra::Action => (Some(0), None),
             Extra::ActionAndFilter => (Some(0), Some(1)),

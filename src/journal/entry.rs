@@ -88,13 +88,15 @@ pub enum Extra {
     ActionAndFilter,
     /// The row's version, where that is not its transaction's: a time and the node that wrote it.
     Version,
+    /// Nothing; its version is in the row, and the transaction's node, which tells it again, is not who wrote it, perhaps.
+    Told,
 }
 
 impl Extra {
     /// How many values it is.
     pub fn width(self) -> usize {
         match self {
-            Self::None => 0,
+            Self::None | Self::Told => 0,
             Self::Filter | Self::Action => 1,
             Self::ActionAndFilter | Self::Version => 2,
         }

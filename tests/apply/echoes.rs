@@ -2,9 +2,10 @@
 //! have written over it, and of the deletions of a row the strongest is kept.
 
 use pgcanon::journal::TickId;
+use pgcanon::journal::entry::Extra;
 
 use crate::site::{Peer, run};
-use crate::versions::{From, LAST, gone, peer, row};
+use crate::versions::{self, From, LAST, gone, peer, row};
 
 /// How many versions are to be told again, or were.
 fn told(peer: &Peer) -> String {
@@ -64,6 +65,39 @@ fn what_is_on_its_way_is_not_told_once_more() {
         a.seen = None;
         loses(&mut a).await;
         assert_eq!(told(&peer), "7", "it is not known what was seen");
+    });
+}
+
+#[test]
+fn what_is_told_and_new_here_is_told_on_as_who_told_it_may_have_it_no_more() {
+    const BY_NUMBER: &str = "{ resolve = \"last\", by = \"column:n\" }";
+    let by_number = peer("", BY_NUMBER);
+    by_number.sql("insert into t values (1, 'here', -1)");
+    run(async {
+        let mut a = From::node(&by_number, "a", BY_NUMBER).await;
+        let again = |n| {
+            let mut entry = row(1, "again", Some(n));
+            entry.head.extra = Extra::Told;
+            entry
+        };
+        for _ in 0..2 {
+            a.brings(1, &[again(0)]).await.expect("a row that wins");
+            assert_eq!(told(&by_number), "1");
+            send(&by_number);
+        }
+        a.brings(2, &[row(1, "anew", Some(1))]).await.expect("another row that wins");
+        assert_eq!(told(&by_number), "1", "it comes to all from where it was made");
+    });
+    let by_time = peer("", LAST);
+    run(async {
+        let mut a = From::node(&by_time, "a", LAST).await;
+        for (writer, time, all) in [("b", 100, "1"), ("c", 200, "1"), ("a", 300, "2")] {
+            for _ in 0..2 {
+                a.brings(900, &[versions::told(row(1, "again", None), writer, time)]).await.expect("a row that wins");
+                assert_eq!(told(&by_time), all, "by {writer}: a third node has it, or has told what is stronger");
+                send(&by_time);
+            }
+        }
     });
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn gone(id: i32, n: Option<i32>) -> Entry {
 }
 
 /// The same as another node tells it, that has it from its writer.
-fn told(entry: Entry, writer: &str, time: i64) -> Entry {
+pub(crate) fn told(entry: Entry, writer: &str, time: i64) -> Entry {
     let mut body = Vec::new();
     body.put_slice(&entry.body[..4]);
     body[3] += 2;

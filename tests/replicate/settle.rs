@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::common::cluster::{Cluster, PG15_BIN};
 use crate::common::{Pg, eventually, proc, proxy, within};
 use crate::mesh::{Member, Mesh, server, server_ahead};
@@ -316,6 +318,39 @@ fn a_column_says_which_version_is_the_later_one() {
     b.ok("update mm set info = 'same b' where id = 5");
     join(&mesh);
     assert_eq!(equal(&mesh), "1:a 2:b 3:newer 5:same b 6:old");
+}
+
+#[test]
+fn a_version_that_nobody_has_any_more_when_it_is_told_is_known_to_all_or_to_none() {
+    let tables =
+        "create table mm (id int primary key, info text, n int); create table other (id int primary key, v text)";
+    let mesh = mesh(&NODES[..2], tables, "{ resolve = \"last\", by = \"column:n\" }");
+    for node in mesh.names() {
+        mesh.client(node).ok(&format!("insert into other values ({}, '')", node.as_bytes()[0]));
+    }
+    equal(&mesh);
+    part(&mesh);
+    // Who tells it is slow.
+    let teller = "select pid from pg_locks where locktype = 'advisory' and (classid, objid) = (1885823841, 3) and granted \
+        and database = (select oid from pg_database where datname = current_database())";
+    let teller = mesh.node("a").sql(teller).parse().expect("a process");
+    proc::kill(teller, Signal::STOP);
+    let mut b = mesh.client("b");
+    b.ok("insert into mm values (1, 'strong', 0)");
+    b.ok("update mm set info = 'weaker', n = -1 where id = 1");
+    console(&mesh, "b", "resume a");
+    let untold = |many: &str| {
+        let sql = "select count(*) from pgcanon.echo where sent is null";
+        eventually("what has won to be told", || (mesh.node("a").sql(sql) == many).then_some(()));
+    };
+    untold("1");
+    console(&mesh, "b", "pause a");
+    mesh.client("a").ok("update mm set info = 'weakest', n = -2 where id = 1");
+    b.ok("delete from mm where id = 1");
+    proc::kill(teller, Signal::CONT);
+    untold("0");
+    join(&mesh);
+    assert_eq!(equal(&mesh), "1:strong");
 }
 
 #[test]

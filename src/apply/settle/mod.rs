@@ -37,6 +37,8 @@ pub(super) struct Settled {
 pub(super) struct Ground<'a> {
     pub(super) conflict: &'a Conflict,
     pub(super) peer: &'a NodeName,
+    /// Whose journal changes come from.
+    pub(super) bringer: &'a NodeName,
     /// The peer knows whose each row is, and as of when.
     pub(super) keeps_times: bool,
     /// The peer's table is only what its partitions are.

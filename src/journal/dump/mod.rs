@@ -173,6 +173,7 @@ fn extra_word(extra: Extra) -> &'static str {
         Extra::Action => "action",
         Extra::ActionAndFilter => "action_and_filter",
         Extra::Version => "version",
+        Extra::Told => "told",
     }
 }
 

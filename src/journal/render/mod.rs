@@ -180,7 +180,7 @@ fn asked(head: &Head, image: &Image<'_>) -> (Op, Option<bool>) {
         _ => Op::Update,
     };
     match head.extra {
-        Extra::None | Extra::Version => (head.op, None),
+        Extra::None | Extra::Version | Extra::Told => (head.op, None),
         Extra::Filter => (head.op, filter(0)),
         Extra::Action => (action(), None),
         Extra::ActionAndFilter => (action(), filter(1)),

@@ -6,30 +6,70 @@ use crate::apply::shape::TEXT;
 use crate::config::Resolve;
 use crate::journal::codec::{EncodeError, encode_head};
 use crate::journal::entry::{ColumnRole, Extra, Head, ImageColumn, Lane, Op};
+use crate::sql::quote::literal;
 
 impl<'a> Words<'a> {
-    /// Where the image has won though nodes may know more than they tell, and the end would hang on the order of what they
-    /// hear: it goes out again. Over a newer row, as who wrote that may have known the image; and, where rows are not as
-    /// strong as they are new, over the deletion of another node, as it has been beaten elsewhere by what is deleted, perhaps.
+    /// The image, where it has won, goes out again if the end would hang on the order of what nodes hear otherwise.
     pub(super) fn again(&self) -> Result<Option<String>, EncodeError> {
+        let why = [self.gone_astray().into_iter().collect(), self.newer_ones_lost()].concat();
+        if why.is_empty() {
+            return Ok(None);
+        }
+        let (table, key) = (self.schema_and_name(), self.told(Told::Key));
+        let version = match self.tells_versions() {
+            true => format!("{}, {}, ", self.told(Told::Time), self.told(Told::Origin)),
+            false => String::new(),
+        };
+        let columns = self.list(", ", |_| true, |c| c.plain(&c.value));
+        let image = format!("pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns}))");
+        // Whoever wrote over it, that one has seen it.
+        let row = format!("{table}, {key}, NULL, NULL");
+        let from = format!("won WHERE {}", why.join(" OR "));
+        Ok(Some(format!("SELECT pgcanon.tell({}, {image}, {row}) FROM {from}", self.row_head()?)))
+    }
+
+    /// What is told again nobody has any more, perhaps: who tells it has written something over it meanwhile that is weaker, and
+    /// so has who wrote it. A column need not grow, and clocks step back.
+    fn gone_astray(&self) -> Option<String> {
+        let who = match self.head.extra {
+            Extra::Told => String::new(),
+            // As long as its writer has it, that one tells it to all who have something weaker.
+            Extra::Version => {
+                let [peer, bringer] = [self.ground.peer, self.ground.bringer].map(|node| literal(node.as_str()));
+                format!(" AND {} IN ({peer}, {bringer})", self.told(Told::Origin))
+            }
+            _ => return None,
+        };
+        let rank = self.rank("t", self.ground.conflict.resolve);
+        Some(format!("NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {rank} = 0){who}", self.table, self.same_key()))
+    }
+
+    /// Where rows are not as strong as they are new, nodes may know more than they tell. Over a newer row, as who wrote that may
+    /// have known the image; and over the deletion of another node, as it has been beaten elsewhere by what is deleted, perhaps.
+    fn newer_ones_lost(&self) -> Vec<String> {
         let (table, key) = (self.schema_and_name(), self.told(Told::Key));
         let newer = match (&self.number, self.ground.conflict.resolve) {
-            (_, Resolve::Last | Resolve::Error) | (Some(_), Resolve::Node) => return Ok(None),
+            (_, Resolve::Last | Resolve::Error) | (Some(_), Resolve::Node) => return Vec::new(),
             (Some(Column { name, value, .. }), Resolve::First) => format!("t.{name} > {value}"),
             (None, _) => format!("v.at > {}", self.told(Told::Time)),
         };
         let mut why = vec![
-            format!("SELECT FROM {} AS t, {} WHERE {} AND {newer}", self.table, self.version("t"), self.same_key()),
+            format!(
+                "EXISTS (SELECT FROM {} AS t, {} WHERE {} AND {newer})",
+                self.table,
+                self.version("t"),
+                self.same_key()
+            ),
             // The transaction has said so of this row before.
             format!(
-                "SELECT FROM pgcanon.echo AS e \
-                 WHERE (e.nsp_name, e.table_name, e.key) = ({table}, {key}) AND e.sent IS NULL"
+                "EXISTS (SELECT FROM pgcanon.echo AS e \
+                 WHERE (e.nsp_name, e.table_name, e.key) = ({table}, {key}) AND e.sent IS NULL)"
             ),
         ];
         if self.ground.conflict.resolve == Resolve::First {
             why.push(format!(
-                "SELECT FROM {} AS d, {} WHERE v.origin IS DISTINCT FROM {} \
-                 AND NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {} = 0)",
+                "EXISTS (SELECT FROM {} AS d, {} WHERE v.origin IS DISTINCT FROM {} \
+                 AND NOT EXISTS (SELECT FROM {} AS t WHERE {} AND {} = 0))",
                 self.deletions(),
                 self.version("d"),
                 self.told(Told::Origin),
@@ -38,17 +78,7 @@ impl<'a> Words<'a> {
                 self.rank("t", Resolve::First)
             ));
         }
-        let version = match self.tells_versions() {
-            true => format!("{}, {}, ", self.told(Told::Time), self.told(Told::Origin)),
-            false => String::new(),
-        };
-        let why: Vec<String> = why.into_iter().map(|why| format!("EXISTS ({why})")).collect();
-        let columns = self.list(", ", |_| true, |c| c.plain(&c.value));
-        let image = format!("pg_catalog.record_send(ROW(0::pg_catalog.oid, {version}{columns}))");
-        // Whoever wrote over it, that one has seen it.
-        let row = format!("{table}, {key}, NULL, NULL");
-        let from = format!("won WHERE {}", why.join(" OR "));
-        Ok(Some(format!("SELECT pgcanon.tell({}, {image}, {row}) FROM {from}", self.row_head()?)))
+        why
     }
 
     /// The row that has won.
@@ -95,7 +125,7 @@ impl<'a> Words<'a> {
             table: self.to.table.table.clone(),
             encoding: "UTF8".to_owned(),
             columns,
-            extra: if version { Extra::Version } else { Extra::None },
+            extra: if version { Extra::Version } else { Extra::Told },
             text: None,
             rows: Some(1),
             ..self.head.clone()

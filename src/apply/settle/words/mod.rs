@@ -434,7 +434,7 @@ impl<'a> Words<'a> {
 
     /// Whether the change comes from who made it: what others say of it again is decided about where it comes first.
     fn is_news(&self) -> bool {
-        self.head.extra != Extra::Version
+        !matches!(self.head.extra, Extra::Version | Extra::Told)
     }
 
     /// Whether the version of a row that goes out again goes with it.
