@@ -46,6 +46,9 @@ type Op = fn(&At, &[usize]) -> String;
 /// One row, written and deleted.
 const PLAIN: [Op; 4] = [At::upserted, At::updated, At::deleted, At::replaced];
 
+/// Every kind of change, a key's change among them: few enough that two nodes can be seen in all schedules.
+const EVERY: [Op; 5] = [At::upserted, At::updated, At::deleted, At::added, At::rekeyed];
+
 /// The same rows, which besides get another key and their own again, and count.
 const MOVING: [Op; 8] =
     [At::upserted, At::deleted, At::added, At::replaced, At::moved, At::returned, At::rekeyed, At::rekeyed_back];
@@ -153,7 +156,7 @@ impl Model {
         let (mut rng, all) = (Rng::new(seed), std::env::var_os("CONVERGE_ALL").is_some());
         let choices = nodes * ops.len();
         // Others have so many that each pattern gets others.
-        let many = if all && choices <= 8 { usize::MAX } else { schedules };
+        let many = if all && choices <= 10 { usize::MAX } else { schedules };
         Self {
             nodes,
             ops,
@@ -304,6 +307,30 @@ fn a_preferred_node_of_three() {
 #[test]
 fn a_column_that_runs_backwards_on_three() {
     converges(&["a", "b", "c"], "{ resolve = \"last\", by = \"column:n\", prefer = \"c\" }", true, 2);
+}
+
+fn every(conflict: &str, backwards: bool) {
+    run(&ready(mesh(&["a", "b"], TABLE, conflict)), &Model::new(2, &EVERY, 2, 500), conflict, backwards);
+}
+
+#[test]
+fn every_change_and_the_last_commit() {
+    every(LAST, false);
+}
+
+#[test]
+fn every_change_and_the_first_commit() {
+    every(FIRST, false);
+}
+
+#[test]
+fn every_change_and_a_preferred_node() {
+    every(NODE, false);
+}
+
+#[test]
+fn every_change_and_a_column_that_runs_backwards() {
+    every(COLUMN, true);
 }
 
 fn moving(conflict: &str, backwards: bool) {
