@@ -24,9 +24,10 @@ bench:
 	cargo build --release --locked
 	benches/run $(BENCH)
 
-# What `test` runs shortened, at its full length.
+# All of `test` as users run it, and what it runs shortened at its full length.
 soak:
 	tests/setup
+	cargo test --release --locked
 	LARGE_MIB=1024 cargo test --release --locked --test capture a_large_transaction
 	FAULT_KILLS=100 cargo test --release --locked --test faults -- --nocapture b8 exactly_once
 	VERSION_SETS=250 cargo test --release --locked --test apply no_order
