@@ -156,7 +156,7 @@ impl Model {
         let (mut rng, all) = (Rng::new(seed), std::env::var_os("CONVERGE_ALL").is_some());
         let choices = nodes * ops.len();
         // Others have so many that each pattern gets others.
-        let many = if all && choices <= 10 { usize::MAX } else { schedules };
+        let many = if all && choices <= 12 { usize::MAX } else { schedules };
         Self {
             nodes,
             ops,
