@@ -63,6 +63,8 @@ pub(super) struct Attendant<'a> {
     pub(super) pause: Duration,
     /// Until then the queue is as it was seen last.
     pub(super) look_again: Instant,
+    /// It has changed since.
+    pub(super) uncounted: bool,
 }
 
 /// A connection to the peer is left though nothing has failed: other rules, a wish of the operator's, too long a queue.
@@ -123,6 +125,7 @@ impl<'a> Attendant<'a> {
             down_since,
             pause: PAUSES.0,
             look_again: Instant::now(),
+            uncounted: false,
         };
         attendant.look().await?;
         Ok(attendant)
@@ -223,6 +226,7 @@ impl<'a> Attendant<'a> {
                 done = &mut what => return Ok(Some(done)),
                 () = sleep_until(spill_at.unwrap_or_else(Instant::now)), if !spilling && spill_at.is_some() => {}
                 () = reached(&mut self.o.ticks, behind), if spilling => {}
+                () = sleep_until(self.look_again), if self.uncounted => self.look().await?,
                 Some(command) = self.wishes.recv() => match command.wish {
                     Wish::Pause | Wish::Resume => {
                         self.pause(command).await?;
@@ -285,7 +289,8 @@ impl<'a> Attendant<'a> {
         let passed = self.kept.passed();
         self.status.send_modify(|status| status.passed = passed);
         let began = Instant::now();
-        if began >= self.look_again {
+        self.uncounted = began < self.look_again;
+        if !self.uncounted {
             let queued = self.store.queued().await?;
             self.look_again = Instant::now() + began.elapsed().saturating_mul(COUNTING);
             self.status.send_modify(|status| status.queued = queued);
@@ -297,6 +302,7 @@ impl<'a> Attendant<'a> {
     pub(super) fn empty(&mut self) {
         self.parked = Parked::default();
         self.look_again = Instant::now();
+        self.uncounted = false;
         self.status.send_modify(|status| status.queued = Queued::default());
     }
 

@@ -58,6 +58,21 @@ fn the_queue_can_be_read_as_a_table_and_nothing_else_can() {
 }
 
 #[test]
+fn a_queue_that_takes_long_to_count_is_counted_nevertheless() {
+    let mut site = Site::peers(&["c"], "");
+    site.until_queued("c", "0");
+    let mut holder = site.node.direct();
+    holder.ok("begin; lock table pgcanon.error_queue in access exclusive mode");
+    site.restart();
+    let slow = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
+        and now() - query_start > interval '200 ms'";
+    eventually("the count to take long", || (site.node.sql(slow) != "0").then_some(()));
+    holder.ok("commit");
+    site.client().ok("insert into t values (1, 'x')");
+    site.until_queued("c", "1");
+}
+
+#[test]
 fn a_paused_peer_gets_nothing_until_it_is_resumed() {
     let site = Site::peers(&["b"], "");
     site.client().ok("insert into t values (1, 'x')");

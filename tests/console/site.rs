@@ -15,6 +15,7 @@ pub(crate) struct Site {
     pub(crate) proxy: Proxy,
     pub(crate) node: Node,
     pub(crate) b: Node,
+    config: String,
 }
 
 impl Site {
@@ -49,7 +50,14 @@ impl Site {
         );
         let proxy = Proxy::start(&node.cluster, &config);
         proxy.wait_log("changes are captured");
-        Site { proxy, node, b }
+        Site { proxy, node, b, config }
+    }
+
+    /// Ends the proxy and starts it again, whatever it waits for.
+    pub(crate) fn restart(&mut self) {
+        self.proxy.signal(rustix::process::Signal::KILL);
+        self.proxy.wait_exit();
+        self.proxy = Proxy::start(&self.node.cluster, &self.config);
     }
 
     /// A session of an application.
