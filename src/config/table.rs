@@ -175,6 +175,17 @@ impl Choice for DeliveryWord {
         &[("async", Self::Async), ("ack", Self::Ack), ("atomic", Self::Atomic)];
 }
 
+impl ResolveBy {
+    /// None where versions go by a time that the server keeps.
+    #[must_use]
+    pub fn column(&self) -> Option<&str> {
+        match self {
+            Self::Column(name) => Some(name),
+            Self::CommitTime | Self::StatementTime => None,
+        }
+    }
+}
+
 impl TableRule {
     /// How conflicts are settled, where they are: otherwise a change that meets another row than it should is an error.
     pub fn settles(&self) -> Option<&Conflict> {
@@ -415,17 +426,6 @@ fn read_delivery(s: &mut Section<'_>) -> Delivery {
                 s.reading().object(&item, Complaint::new(message));
             }
             Delivery::Async
-        }
-    }
-}
-
-impl ResolveBy {
-    /// None where versions go by a time that the server keeps.
-    #[must_use]
-    pub fn column(&self) -> Option<&str> {
-        match self {
-            Self::Column(name) => Some(name),
-            Self::CommitTime | Self::StatementTime => None,
         }
     }
 }

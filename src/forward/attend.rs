@@ -162,7 +162,11 @@ impl<'a> Attendant<'a> {
                 status.passed = TickId(i64::MAX);
             }
         });
-        let Some(command) = self.wishes.recv().await else { return std::future::pending().await };
+        let command = tokio::select! {
+            command = self.wishes.recv() => command,
+            () = sleep_until(self.look_again), if self.uncounted => return self.look().await,
+        };
+        let Some(command) = command else { return std::future::pending().await };
         match command.wish {
             Wish::Deal(_) | Wish::Try(_) if phase == Phase::Evicted => {
                 let _ = command.answer.send(Err("the peer was evicted: its tables must be copied again".to_owned()));

@@ -161,14 +161,12 @@ async fn forget(client: &Client, o: &AftermathOptions, keeps_times: bool) -> Res
          DELETE FROM pgcanon.echo WHERE sent IS NOT NULL AND made < pg_catalog.now() - '{SENT}'::interval"
     );
     client.batch_execute(&sql).await?;
-    for old in [
-        "pgcanon.tombstone WHERE deleted",
-        // What has not been sent yet is told as of then, whenever that may be.
-        "pgcanon.statement_time AS s WHERE NOT EXISTS (SELECT FROM pgcanon.error_queue AS q WHERE q.xid::text::xid8::xid = s.xid) \
-            AND (pgcanon.whole(s.xid) >= (SELECT pg_catalog.min(j.xid) FROM pgcanon.journal AS j)) IS NOT TRUE AND made",
-    ] {
+    // What has not been sent yet is told as of then, whenever that may be.
+    let sent = "AND NOT EXISTS (SELECT FROM pgcanon.error_queue AS q WHERE q.xid::text::xid8::xid = t.xid) \
+        AND (pgcanon.whole(t.xid) >= (SELECT pg_catalog.min(j.xid) FROM pgcanon.journal AS j)) IS NOT TRUE";
+    for (table, since, sent) in [("tombstone", "deleted", ""), ("statement_time", "at", sent)] {
         let sql = format!(
-            "DELETE FROM {old} < pg_catalog.now() - pg_catalog.make_interval(secs => $1) \
+            "DELETE FROM pgcanon.{table} AS t WHERE t.{since} < pg_catalog.now() - pg_catalog.make_interval(secs => $1) {sent} \
              AND NOT EXISTS (SELECT FROM pg_catalog.unnest($2::text[]) AS p(name) WHERE NOT EXISTS ( \
                 SELECT FROM pg_catalog.pg_stat_activity AS a WHERE a.datname = pg_catalog.current_database() \
                 AND a.application_name = 'pgcanon:' || p.name \

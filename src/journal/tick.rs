@@ -16,8 +16,8 @@ pub struct TickId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
-/// When a transaction was committed, or said what it says where rules go by that: microseconds since 2000, as the server counts
-/// them.
+/// When a transaction was committed, or its last statement began where a rule goes by that: microseconds since 2000, as the
+/// server counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommitTime(pub i64);
 

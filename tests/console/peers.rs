@@ -61,15 +61,22 @@ fn the_queue_can_be_read_as_a_table_and_nothing_else_can() {
 fn a_queue_that_takes_long_to_count_is_counted_nevertheless() {
     let mut site = Site::peers(&["c"], "");
     site.until_queued("c", "0");
-    let mut holder = site.node.direct();
-    holder.ok("begin; lock table pgcanon.error_queue in access exclusive mode");
-    site.restart();
     let slow = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
         and query like 'SELECT count(*), COALESCE(sum(%' and now() - query_start > interval '200 ms'";
-    eventually("the count to take long", || (site.node.sql(slow) != "0").then_some(()));
-    holder.ok("commit");
-    site.client().ok("insert into t values (1, 'x')");
-    site.until_queued("c", "1");
+    for (id, then_paused) in [("1", false), ("2", true)] {
+        let mut holder = site.node.direct();
+        holder.ok("begin; lock table pgcanon.error_queue in access exclusive mode");
+        site.restart();
+        eventually("the count to take long", || (site.node.sql(slow) != "0").then_some(()));
+        holder.ok("commit");
+        site.client().ok(&format!("insert into t values ({id}, 'x')"));
+        let queued = "select count(*) from pgcanon.error_queue";
+        eventually("the row in the queue", || (site.node.sql(queued) == id).then_some(()));
+        if then_paused {
+            shown(&site.proxy, "pause c");
+        }
+        site.until_queued("c", id);
+    }
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn applications_append_to_the_journal_and_nothing_else(cluster: &Cluster) {
         "select 1 from pgcanon.statement_time",
         "insert into pgcanon.statement_time (xid) values ('5')",
         "insert into pgcanon.statement_time (at) values (now())",
+        "insert into pgcanon.statement_time (committed) values (now())",
         "select 1 from pgcanon.conflict",
         "select 1 from pgcanon.migration",
         "insert into pgcanon.progress values ('a', 1, 1, 1, 1)",

@@ -26,24 +26,19 @@ fn mesh(conflict: &str) -> Mesh {
     mesh
 }
 
-/// Writes ten rows from `first` on within a block, each in another way.
-fn write_in_all_ways(s: &mut Session, first: i32) {
-    let id = |n| first - 1 + n;
+/// Writes the rows 1 to 10 within a block, each in another way.
+fn write_in_all_ways(s: &mut Session) {
     s.ok("begin");
-    s.ok(&format!("update mm set info = 'slow' where id = {}", id(1)));
-    s.ok(&format!("update mm set info = 'slow' where id = {} returning *; select 1", id(2)));
-    s.bound("update mm set info = $1 where id = $2", &[Some("slow"), Some(&id(3).to_string())]);
-    s.ok(&format!(
-        "prepare said as update mm set info = 'slow' where id = $1; execute said({}); deallocate said",
-        id(4)
-    ));
-    s.ok(&format!("insert into mm values ({}, 'new') on conflict (id) do update set info = 'slow'", id(5)));
-    s.ok(&format!("savepoint s; update mm set info = 'slow' where id = {}; release s", id(6)));
-    let with = format!("with w as (update mm set info = 'slow' where id = {} returning id) select * from w", id(7));
-    s.bound(&with, &[]);
-    s.copy("copy mm from stdin", &[format!("{}\tslow\n", id(8)).as_bytes()]);
-    s.ok(&format!("delete from mm where id = {}", id(9)));
-    s.ok(&format!("update mm set id = {} where id = {}", id(1010), id(10)));
+    s.ok("update mm set info = 'slow' where id = 1");
+    s.ok("update mm set info = 'slow' where id = 2 returning *; select 1");
+    s.bound("update mm set info = $1 where id = $2", &[Some("slow"), Some("3")]);
+    s.ok("prepare said as update mm set info = 'slow' where id = $1; execute said(4); deallocate said");
+    s.ok("insert into mm values (5, 'new') on conflict (id) do update set info = 'slow'");
+    s.ok("savepoint s; update mm set info = 'slow' where id = 6; release s");
+    s.bound("with w as (update mm set info = 'slow' where id = 7 returning id) select * from w", &[]);
+    s.copy("copy mm from stdin", &[b"8\tslow\n"]);
+    s.ok("delete from mm where id = 9");
+    s.ok("update mm set id = 1010 where id = 10");
 }
 
 /// Ten rows that one node writes within a block, and another one before the block ends.
@@ -51,7 +46,7 @@ fn a_block_that_is_overtaken(conflict: &str, expected: &str) {
     let mesh = mesh(conflict);
     for (slow, quick) in [("a", "b"), ("b", "a")] {
         let mut s = mesh.client(slow);
-        write_in_all_ways(&mut s, 1);
+        write_in_all_ways(&mut s);
         mesh.client(quick).ok(
             "insert into mm select i, 'quick' from generate_series(1, 10) i on conflict (id) do update set info = excluded.info",
         );
@@ -122,7 +117,7 @@ fn a_truncate_takes_what_was_there_when_it_was_said() {
 fn all_rows_of_a_transaction_are_of_one_time_on_every_node() {
     let mesh = mesh(BY_STATEMENT);
     let mut s = mesh.client("a");
-    write_in_all_ways(&mut s, 1);
+    write_in_all_ways(&mut s);
     // Its last word.
     s.ok("savepoint a; savepoint b; update mm set info = 'last' where id = 11; release b");
     s.ok("select pg_sleep(0.01)");

@@ -5,17 +5,18 @@ CREATE TABLE pgcanon.statement_time (
     xid xid NOT NULL DEFAULT pg_catalog.pg_current_xact_id()::pg_catalog.xid,
     at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     committed timestamptz,
-    made timestamptz NOT NULL DEFAULT pg_catalog.now()
+    given bool
 );
 
 CREATE INDEX statement_time_xid ON pgcanon.statement_time USING hash (xid);
 
 CREATE INDEX statement_time_committed ON pgcanon.statement_time (committed);
 
-CREATE INDEX statement_time_made ON pgcanon.statement_time (made);
+CREATE INDEX statement_time_at ON pgcanon.statement_time (at);
 
--- In the transactions of applications, which choose neither the transaction nor the time.
-GRANT INSERT (made) ON pgcanon.statement_time TO PUBLIC;
+-- In the transactions of applications, which choose neither the transaction nor the time: who may insert may give some column,
+-- and this one says nothing.
+GRANT INSERT (given) ON pgcanon.statement_time TO PUBLIC;
 
 -- As of when a transaction counts. Whoever waited for a row sees what its writer said only by a snapshot of this moment.
 CREATE FUNCTION pgcanon.time_of(row_xmin xid, commit_time timestamptz) RETURNS timestamptz
@@ -31,6 +32,8 @@ BEGIN
     END IF;
     RETURN COALESCE(said, commit_time);
 END $$;
+
+-- Both as before, but that what was written here counts as of then.
 
 CREATE OR REPLACE FUNCTION pgcanon.rank(at timestamptz, origin text, row_xmin xid, node text, prefer text, resolve text)
 RETURNS int4 LANGUAGE plpgsql VOLATILE AS $$

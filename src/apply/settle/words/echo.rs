@@ -11,7 +11,8 @@ use crate::sql::quote::literal;
 impl<'a> Words<'a> {
     /// The image, where it has won, goes out again if the end would hang on the order of what nodes hear otherwise.
     pub(super) fn again(&self) -> Result<Option<String>, EncodeError> {
-        let why = [self.gone_astray().into_iter().collect(), self.newer_ones_lost()].concat();
+        let mut why = self.newer_ones_lost();
+        why.extend(self.gone_astray());
         if why.is_empty() {
             return Ok(None);
         }
